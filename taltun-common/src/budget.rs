@@ -26,10 +26,12 @@ pub enum Budget {
     SourcesInner,
     /// Dropped packets that the log shows, if it shows any.
     Samples,
+    /// Data of sessions that aren't ours, from where a peer of another hub was heard.
+    Misrouted,
 }
 
 /// How many budgets there are: the length of the map.
-pub const BUDGETS: usize = 7;
+pub const BUDGETS: usize = 8;
 
 /// Initiations without a cookie that are answered with one, a second, on all CPUs together.
 /// That is what a flood of right first MACs leaves user space to do.
@@ -55,6 +57,8 @@ impl Budget {
             Self::Sources | Self::SourcesInner => Rate::with_burst(1_000, 4_000),
             // Lines for people to read.
             Self::Samples => Rate::with_burst(10, 10),
+            // User space looks up where it comes from.
+            Self::Misrouted => Rate::with_burst(1_000, 1_000),
         }
     }
 }
@@ -73,6 +77,7 @@ mod tests {
             Budget::Sources,
             Budget::SourcesInner,
             Budget::Samples,
+            Budget::Misrouted,
         ];
         assert_eq!(all.len(), BUDGETS);
         for (place, budget) in all.into_iter().enumerate() {

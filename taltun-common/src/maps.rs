@@ -31,8 +31,11 @@ pub struct Settings {
     pub hop_last: u16,
     /// 1: what routes say of rules is true. 0: rules or routes are being changed.
     pub check_rules: u8,
+    /// 1: data to a receiver index that we never gave out passes, some a second, where it comes from the
+    /// address of a peer: its session may be with another hub.
+    pub pass_misrouted: u8,
     /// Makes the size explicit; 0.
-    pub reserved: [u8; 5],
+    pub reserved: [u8; 4],
 }
 
 impl Settings {
@@ -183,7 +186,7 @@ pub const MAX_XSKS: usize = MAX_XSK_INTERFACES * MAX_XSK_QUEUES;
 /// Most addresses of our own.
 pub const MAX_LOCAL_ADDRESSES: usize = 1024;
 
-// SAFETY: plain integers in C layout, no padding (2 × 8 + 2 + 4 + 2 × 2 + 1 + 5 bytes), any bit
+// SAFETY: plain integers in C layout, no padding (2 × 8 + 2 + 4 + 2 × 2 + 2 + 4 bytes), any bit
 // pattern valid.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Settings {}

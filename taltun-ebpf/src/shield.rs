@@ -6,7 +6,8 @@
 //! 2. source on the deny list: drop
 //! 3. lengths that contradict each other: pass, the kernel decides
 //! 4. not shaped like a WireGuard message: drop
-//! 5. to a receiver index that we never gave out: drop
+//! 5. to a receiver index that we never gave out: drop, but for some data a second from where peers are, at a hub of
+//!    a group
 //! 6. an initiation that is one too many, or a handshake message whose MACs don't verify:
 //!    drop; see [`initiations`]
 
@@ -15,12 +16,13 @@ use core::mem::MaybeUninit;
 use aya_ebpf::programs::XdpContext;
 
 use taltun_common::address::pseudo_header_sum;
+use taltun_common::budget::Budget;
 use taltun_common::drops::DropReason;
 use taltun_common::maps::Settings;
 use taltun_common::wire::{DATA, DATA_MIN_LEN, Fit, MessageKind};
 
 use crate::parse::{Datagram, Headers};
-use crate::{initiations, mac, maps};
+use crate::{budgets, initiations, mac, maps};
 
 /// Whether a frame can hold more than one datagram.
 ///
@@ -123,7 +125,10 @@ fn message_fault(
         let merged = kind == MessageKind::Data
             && length >= 2 * DATA_MIN_LEN
             && may_be_merged(frames, datagram);
-        return (!merged).then_some(DropReason::UnknownIndex);
+        if merged || kind == MessageKind::Data && may_be_misrouted(datagram, settings) {
+            return None;
+        }
+        return Some(DropReason::UnknownIndex);
     }
     if kind == MessageKind::Response
         && let Some(state) = maps::mac1_state(settings)
@@ -132,6 +137,21 @@ fn message_fault(
         return Some(DropReason::Mac1);
     }
     None
+}
+
+/// Whether data of a session that isn't ours may be of another hub's peer, for which user space looks: it comes
+/// from where one was heard, and not too often.
+#[inline(always)]
+fn may_be_misrouted(datagram: &Datagram<'_>, settings: &Settings) -> bool {
+    if settings.pass_misrouted == 0 || !maps::is_endpoint(&datagram.headers.source) {
+        return false;
+    }
+    let now = budgets::now();
+    let has_any = budgets::has(Budget::Misrouted, now);
+    if has_any {
+        budgets::take(Budget::Misrouted, now);
+    }
+    has_any
 }
 
 /// Whether this may be several datagrams in one.

@@ -34,7 +34,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// For how long clients are watched after each change.
 const WATCHED: Duration = Duration::from_secs(8);
 /// How often clients ping.
-const EACH: Duration = Duration::from_millis(20);
+pub(crate) const EACH: Duration = Duration::from_millis(20);
 /// How long an answer may take where none may be lost: with many clients on a busy machine some take long.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -64,21 +64,25 @@ fn has_shared(hubs: &Hubs<'_>, number: u8) -> Result<bool> {
 
 /// What became of a client's pings.
 #[derive(Debug, Clone, Copy)]
-struct Pings {
+pub(crate) struct Pings {
     /// The longest time without an answer.
-    gap: Duration,
+    pub gap: Duration,
     lost: u32,
 }
 
 /// That of each client, while `act` is done and for some seconds after.
-fn watch(lan: &Lan, patience: Duration, act: impl FnOnce() -> Result<()>) -> Result<Vec<Pings>> {
+pub(crate) fn watch(
+    hosts: &[Namespace],
+    to: IpAddr,
+    patience: Duration,
+    act: impl FnOnce() -> Result<()>,
+) -> Result<Vec<Pings>> {
     let ends = AtomicBool::new(false);
-    let hosts = &lan.hosts[3..];
     let ends = &ends;
     std::thread::scope(|scope| {
         let all: Vec<_> = hosts
             .iter()
-            .map(|host| scope.spawn(move || ping(host, patience, ends)))
+            .map(|host| scope.spawn(move || ping(host, to, patience, ends)))
             .collect();
         sleep(Duration::from_secs(1));
         let acted = act();
@@ -94,9 +98,8 @@ fn watch(lan: &Lan, patience: Duration, act: impl FnOnce() -> Result<()>) -> Res
     })
 }
 
-fn ping(host: &Namespace, patience: Duration, ends: &AtomicBool) -> Result<Pings> {
-    // The third hub is behind each that stands in.
-    let mut pinger = Pinger::new(host, vip(2))?;
+fn ping(host: &Namespace, to: IpAddr, patience: Duration, ends: &AtomicBool) -> Result<Pings> {
+    let mut pinger = Pinger::new(host, to)?;
     let (mut last, mut gap, mut lost) = (Instant::now(), Duration::ZERO, 0);
     while !ends.load(Ordering::Relaxed) {
         let begun = Instant::now();
@@ -114,7 +117,7 @@ fn ping(host: &Namespace, patience: Duration, ends: &AtomicBool) -> Result<Pings
     })
 }
 
-fn show(what: &str, pings: &[Pings]) {
+pub(crate) fn show(what: &str, pings: &[Pings]) {
     let mut gaps: Vec<Duration> = pings.iter().map(|it| it.gap).collect();
     gaps.sort_unstable();
     let lost: u32 = pings.iter().map(|it| it.lost).sum();
@@ -135,7 +138,8 @@ fn all_come_back(
     patience: Duration,
     act: impl FnOnce() -> Result<()>,
 ) -> Result<u32> {
-    let found = watch(lan, patience, act)?;
+    // The third hub is behind each that stands in.
+    let found = watch(&lan.hosts[3..], vip(2), patience, act)?;
     show(what, &found);
     for (number, pings) in found.iter().enumerate() {
         ensure!(
@@ -145,6 +149,39 @@ fn all_come_back(
         );
     }
     Ok(found.iter().map(|pings| pings.lost).sum())
+}
+
+/// A client of wireguard-go on a host, which knows the hubs' key and one address.
+pub(crate) fn stock_client(
+    hubs: &Hubs<'_>,
+    name: &str,
+    host: &Namespace,
+    key: &str,
+    at: Ipv4Addr,
+) -> Result<Wg> {
+    let file = hubs.node(0).tell(&["peer", "new", name, "--wg"])?;
+    let value = |key: &str| {
+        let lines = file.lines().filter_map(|line| line.split_once(" = "));
+        let mut found = lines.filter(|(name, _)| *name == key);
+        found.next().map(|(_, value)| value.to_owned())
+    };
+    let private = value("PrivateKey").context("no key")?;
+    let address = value("Address").context("no address")?;
+    let address = address.split([',', '/']).next().context("none")?.to_owned();
+    let client = Wg::start(Program::WireguardGo, host)?;
+    let hub = WgPeer {
+        public_key: key.to_owned(),
+        endpoint: Some(format!("{at}:9000")),
+        allowed_ips: "10.200.0.0/24".to_owned(),
+        ..WgPeer::default()
+    };
+    let keys = WgKeys {
+        private,
+        public: String::new(),
+    };
+    client.configure(&keys, 51820, &[hub])?;
+    client.bring_up(&[&format!("{address}/24")])?;
+    Ok(client)
 }
 
 fn number_of_clients() -> Result<u8> {
@@ -181,29 +218,9 @@ fn stand_in() -> Result<()> {
     let key = answer_keys(hubs.node(0))?.remove(0);
     let mut clients = Vec::new();
     for number in 0..count {
+        let host = &lan.hosts[usize::from(3 + number)];
         let name = format!("client-{number}");
-        let file = hubs.node(0).tell(&["peer", "new", &name, "--wg"])?;
-        let value = |key: &str| {
-            let lines = file.lines().filter_map(|line| line.split_once(" = "));
-            let mut found = lines.filter(|(name, _)| *name == key);
-            found.next().map(|(_, value)| value.to_owned())
-        };
-        let private = value("PrivateKey").context("no key")?;
-        let address = value("Address").context("no address")?;
-        let address = address.split([',', '/']).next().context("none")?.to_owned();
-        let client = Wg::start(Program::WireguardGo, &lan.hosts[usize::from(3 + number)])?;
-        let hub = WgPeer {
-            public_key: key.clone(),
-            endpoint: Some(format!("{SHARED}:9000")),
-            allowed_ips: "10.200.0.0/24".to_owned(),
-            ..WgPeer::default()
-        };
-        let keys = WgKeys {
-            private,
-            public: String::new(),
-        };
-        client.configure(&keys, 51820, &[hub])?;
-        client.bring_up(&[&format!("{address}/24")])?;
+        let client = stock_client(&hubs, &name, host, &key, SHARED)?;
         clients.push(client);
     }
     let to = vip(2);

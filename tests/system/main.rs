@@ -31,6 +31,7 @@ mod fleet;
 mod fleet_group;
 mod fleet_keys;
 mod fleet_mesh;
+mod fleet_nudge;
 mod fleet_outage;
 mod fleet_relay;
 mod forwards;
@@ -212,6 +213,7 @@ fn side_by_side() -> Vec<Case> {
         fleet::CASES,
         fleet_mesh::CASES,
         fleet_keys::CASES,
+        fleet_nudge::CASES,
         headers::CASES,
         idle::CASES,
         own_networks::CASES,

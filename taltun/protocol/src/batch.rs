@@ -22,6 +22,7 @@ use super::ecn;
 use super::hub_message::{self, HubMessage, is_hub_message};
 use super::ip::{self, Inner};
 use super::messages::{DATA_HEADER_LEN, Message, padded_len};
+use super::misrouted::{Answer, SendsHere};
 use super::nesting::Nesting;
 use super::peer::{Amount, Endpoint, Moved, Peer, PeerId, WorkerRequest};
 use super::session::Session;
@@ -213,11 +214,18 @@ impl Batch<'_> {
         Some(&run.peer)
     }
 
-    /// Where data of no session of ours is passed on to: to the hub of the peer that it comes from, if that hub gives
-    /// its peers up to us.
+    /// Looks after data of no session of ours, which may be of a peer of another hub: where it is passed on to, if it is.
     #[cold]
-    pub fn passed_to(&self, from: SocketAddr) -> Option<Endpoint> {
-        self.tables.misrouted.passed_to(from)
+    pub fn misrouted(&self, from: Endpoint) -> Option<Endpoint> {
+        match self.tables.misrouted.answer(from.remote, self.now) {
+            Answer::PassOn(hub) => Some(hub),
+            Answer::Tell(peer) => {
+                let local = from.local;
+                self.tunnel.note_sending_here(SendsHere { peer, local });
+                None
+            }
+            Answer::Nothing => None,
+        }
     }
 
     /// The peer whose session has this index of ours.

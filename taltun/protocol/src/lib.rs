@@ -117,7 +117,7 @@ pub mod endpoint;
 pub mod hub_message;
 pub mod ip;
 pub mod messages;
-mod misrouted;
+pub mod misrouted;
 mod nesting;
 pub mod noise;
 pub mod peer;

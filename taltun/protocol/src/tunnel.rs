@@ -11,7 +11,7 @@ use super::control_message::Heard;
 use super::cookie::Checker;
 use super::hub_message::HubMessage;
 use super::ip;
-use super::misrouted::Misrouted;
+use super::misrouted::{Misrouted, SendsHere};
 use super::peer::{FleetPart, Moved, Peer, PeerId, WorkerRequest};
 use super::requests::Requests;
 use super::session::Session;
@@ -25,6 +25,8 @@ const MOST_MOVED: usize = 4096;
 const MOST_HEARD: usize = 1024;
 /// Most messages of hubs that do.
 const MOST_OF_HUBS: usize = 1024;
+/// Most peers of other hubs that do.
+const MOST_SENDING_HERE: usize = 1024;
 
 /// What the workers share with the controller.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub struct Tunnel {
     heard: Mutex<Vec<Heard>>,
     /// Messages of other hubs for it.
     of_hubs: Mutex<Vec<HubMessage>>,
+    /// Peers of other hubs that send here.
+    sending_here: Mutex<Vec<SendsHere>>,
     pub(super) staged: Arc<Mutex<Staged>>,
     /// Peers that changed our local address.
     moved: Mutex<Vec<PeerId>>,
@@ -159,6 +163,7 @@ impl Tunnel {
             requests: Requests::default(),
             heard: Mutex::default(),
             of_hubs: Mutex::default(),
+            sending_here: Mutex::default(),
             staged: Arc::default(),
             moved: Mutex::default(),
             returned: Mutex::default(),
@@ -252,6 +257,26 @@ impl Tunnel {
         all.push(message);
         self.requests.note();
         true
+    }
+
+    /// Remembers for the controller that a peer of another hub sends here.
+    pub(super) fn note_sending_here(&self, it: SendsHere) {
+        let mut all = self.lock_sending_here();
+        // One that doesn't fit is told of when it sends again.
+        if all.len() < MOST_SENDING_HERE {
+            all.push(it);
+            self.requests.note();
+        }
+    }
+
+    /// The peers of other hubs that send here, as far as they weren't told of before.
+    pub fn take_sending_here(&self) -> Vec<SendsHere> {
+        std::mem::take(&mut *self.lock_sending_here())
+    }
+
+    fn lock_sending_here(&self) -> MutexGuard<'_, Vec<SendsHere>> {
+        let locked = self.sending_here.lock();
+        locked.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The messages of other hubs that workers received.

@@ -158,6 +158,14 @@ impl Maps {
         }
     }
 
+    /// Whether some of it passes, from where peers are.
+    pub(super) fn set_expects_misrouted(&mut self, expects: bool) {
+        if self.settings.pass_misrouted != u8::from(expects) {
+            self.settings.pass_misrouted = expects.into();
+            self.write_settings();
+        }
+    }
+
     /// Whether data to indices that aren't ours passes.
     pub(super) fn set_passes_misrouted(&mut self, passes: bool) {
         self.passes_misrouted = passes;

@@ -267,7 +267,15 @@ impl Shield {
         }
     }
 
-    /// Whether data to receiver indices that we never gave out passes, as it may be for another hub.
+    /// Whether some data a second to receiver indices that we never gave out passes, where it comes from the address of a
+    /// peer, as it may be for another hub.
+    pub fn set_expects_misrouted(&mut self, expects: bool) {
+        if let Ok(programs) = &mut self.programs {
+            programs.maps.set_expects_misrouted(expects);
+        }
+    }
+
+    /// Whether all data to receiver indices that we never gave out passes, as it may be for another hub.
     pub fn set_passes_misrouted(&mut self, passes: bool) {
         if let Ok(programs) = &mut self.programs {
             programs.maps.set_passes_misrouted(passes);

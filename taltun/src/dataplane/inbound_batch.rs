@@ -263,7 +263,7 @@ impl InboundBatch {
     /// Sends data of another hub's session on to that hub, if it gives its peers up to us; else false.
     #[cold]
     fn pass_on(&mut self, place: &Range<usize>, message: &Received, round: &Round<'_>) -> bool {
-        let Some(hub) = round.batch.passed_to(message.from.remote) else {
+        let Some(hub) = round.batch.misrouted(message.from) else {
             return false;
         };
         let run = DatagramRun::of_one(place.start, place.len(), hub);

@@ -39,6 +39,8 @@ pub struct FleetStatus {
     pub bans: u64,
     /// The hubs, in the order of their names.
     pub hubs: Vec<HubStatus>,
+    /// How often this hub called a peer of another hub because it sends here.
+    pub nudges: u64,
     /// When what is known was last saved on the disk.
     pub saved_at: Option<UnixTime>,
     /// When what is known of the fleet was saved, as long as this hub has it from its disk alone: it hasn't reached

@@ -749,6 +749,7 @@ fn fleet(full: bool) -> FleetStatus {
                 delay_ms: Some(1.5),
             }),
         }],
+        nudges: 1,
         saved_at: full.then(now),
         from_disk_at: full.then(now),
         problems: vec!["odd".to_owned()],

@@ -142,8 +142,10 @@ async fn keep(address: IpAddr, tunnel: &str, mut wants: watch::Receiver<Hold>, h
                         info!("fleet: this hub has {address} from now on");
                         rounds = 0;
                     }
-                    let mut told = announcements(address, &place.hardware);
-                    told.retain(|_| wanted == Hold::Leads);
+                    let told = match wanted {
+                        Hold::Leads => announcements(address, &place.hardware),
+                        Hold::Sends | Hold::No => Vec::new(),
+                    };
                     for frame in told {
                         if let Err(error) = frames.send(place.index, &frame) {
                             warn_once(format!("the neighbours can't be told: {error}"));

@@ -468,7 +468,8 @@ fn spent(ebpf: &mut Ebpf, budget: Budget) -> Result<u64, Failed> {
     Ok(map.get(&(budget as u32), 0)?.iter().sum())
 }
 
-fn add_endpoint(ebpf: &mut Ebpf, ends: Ends) -> Result<(), Failed> {
+/// From now on a peer is known to be at this source.
+pub fn add_endpoint(ebpf: &mut Ebpf, ends: Ends) -> Result<(), Failed> {
     add_to(ebpf, "ENDPOINTS", ends)?;
     let hint = Hint::of(&key(ends.source));
     let mut hints: Array<_, u64> = map(ebpf, "ENDPOINT_HINTS")?.try_into()?;

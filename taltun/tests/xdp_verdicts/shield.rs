@@ -17,7 +17,7 @@ use aya::maps::{Array, HashMap};
 use libtest_mimic::Failed;
 use taltun::config::XdpMode;
 use taltun::dataplane::redirect::Redirect as _;
-use taltun::dataplane::udp::{Socket, UdpOffloads};
+use taltun::dataplane::udp::{Socket, UdpSettings};
 use taltun::layer::Layer;
 use taltun_common::address::Address;
 use taltun_common::drops::DropReason;
@@ -268,11 +268,12 @@ fn floods_end_in_xdp(lab: &Lab) -> Result<(), Failed> {
 fn steers_to_the_workers_sockets(lab: &Lab) -> Result<(), Failed> {
     const WORKERS: usize = 3;
     let port = PORT + 1;
-    let offloads = UdpOffloads {
+    let settings = UdpSettings {
         gso: false,
         gro: false,
+        shared_address: None,
     };
-    let group = Socket::bind_group(SocketAddr::new("::".parse()?, port), WORKERS, offloads)?;
+    let group = Socket::bind_group(SocketAddr::new("::".parse()?, port), WORKERS, settings)?;
     let fds: Vec<_> = group.iter().map(|socket| socket.as_fd()).collect();
     let mut receivers = Vec::new();
     for fd in &fds {

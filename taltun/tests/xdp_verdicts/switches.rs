@@ -9,22 +9,27 @@ use aya::Ebpf;
 use libtest_mimic::Failed;
 
 use taltun_common::bucket::Rate;
+use taltun_common::budget::Budget;
 use taltun_common::drops::DropReason;
 use taltun_common::maps::{MAX_BUCKETS, Settings, family};
 
 use crate::corpus::Expect::{Pass, Untouched};
 use crate::corpus::{DENIED, STRANGE_INDEX, run};
 use crate::frames::{Ends, OUR_INDEX, V4, V6, handshake, message, udp};
-use crate::load::use_up_asked;
+use crate::load::{add_endpoint, use_up, use_up_asked};
 use crate::programs::{
     self, BURST, PROGRAMS, XDP_DROP, XDP_PASS, counters, deny, loaded, verdict, write_settings,
 };
 use crate::{NamedTest, Test};
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [NamedTest; 9] = [
+    let tests: [NamedTest; 10] = [
         ("switches::before_settings_all_passes", before_settings),
         ("switches::without_index_check", without_index_check),
+        (
+            "switches::some_data_of_other_hubs_peers_passes",
+            some_data_of_other_hubs_peers_passes,
+        ),
         ("switches::without_mac1_check", without_mac1_check),
         ("switches::denying_v6_leaves_v4", denying_v6_leaves_v4),
         ("buckets::a_burst_and_no_more", a_burst_and_no_more),
@@ -77,6 +82,31 @@ fn without_index_check() -> Result<(), Failed> {
     // The shape still counts.
     if verdict(ebpf, PROGRAMS[0], &udp(V4, &message(2, 91, 0)))? != XDP_DROP {
         return Err("a bad shape passed".into());
+    }
+    Ok(())
+}
+
+/// Where peers are, and no more than there is a budget for; nothing else of a session that isn't ours.
+fn some_data_of_other_hubs_peers_passes() -> Result<(), Failed> {
+    for ends in [V4, V6] {
+        let ebpf = &mut loaded()?;
+        let data = udp(ends, &message(4, 96, STRANGE_INDEX));
+        let response = udp(ends, &handshake(2, STRANGE_INDEX));
+        add_endpoint(ebpf, ends)?;
+        assert_eq!(verdict(ebpf, PROGRAMS[0], &data)?, XDP_DROP, "in no group");
+        let settings = Settings {
+            pass_misrouted: 1,
+            ..programs::settings(ebpf)?
+        };
+        write_settings(ebpf, settings)?;
+        assert_eq!(verdict(ebpf, PROGRAMS[0], &data)?, XDP_PASS);
+        assert_eq!(verdict(ebpf, PROGRAMS[0], &response)?, XDP_DROP);
+        use_up(ebpf, Budget::Misrouted)?;
+        assert_eq!(verdict(ebpf, PROGRAMS[0], &data)?, XDP_DROP, "too many");
+
+        let ebpf = &mut loaded()?;
+        write_settings(ebpf, settings)?;
+        assert_eq!(verdict(ebpf, PROGRAMS[0], &data)?, XDP_DROP, "a stranger");
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Other hubs as peers: see [`HubKeys`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::{AddPeerError, Control, Device, HubKeys, PeerSettings};
@@ -82,7 +82,19 @@ impl Device {
     pub fn expect_misrouted(&self, key: &PublicKey, home: Option<(SocketAddr, Arc<Peer>)>) {
         if let Some(id) = self.by_key.get(key) {
             self.tunnel.tables_mut().misrouted.expect(*id, home);
+            self.tunnel.note_place(*id);
         }
+    }
+
+    /// Where peers are by these words.
+    pub fn expected_at(&self) -> Vec<IpAddr> {
+        self.tunnel.tables().misrouted.addresses().collect()
+    }
+
+    /// Whether a handshake that we started with a peer is under way.
+    pub fn is_handshaking(&self, key: &PublicKey) -> bool {
+        let control = self.by_key.get(key).and_then(|id| self.peers.get(id));
+        control.is_some_and(|control| control.timers.is_handshaking())
     }
 
     /// Data of these hubs' sessions is passed on to them from now on, and to no others.

@@ -2,6 +2,7 @@
 //! at home at another one.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use taltun_common::drops::DropReason;
@@ -131,7 +132,7 @@ fn data_of_another_hubs_session_is_passed_on_to_that_hub_and_from_nowhere_else()
     let hub = world.nodes[A].peer(B).clone();
     let device = &world.nodes[A].device;
     let passed_to = |from: SocketAddr| {
-        let endpoint = device.tunnel().batch(world.now).passed_to(from);
+        let endpoint = device.tunnel().batch(world.now).misrouted(from.into());
         endpoint.map(|endpoint| endpoint.remote)
     };
     let elsewhere = SocketAddr::from(([192, 0, 2, 77], 1));
@@ -154,6 +155,31 @@ fn data_of_another_hubs_session_is_passed_on_to_that_hub_and_from_nowhere_else()
     device.expect_misrouted(&public_key(B), Some((elsewhere, hub)));
     device.expect_misrouted(&public_key(C), None);
     assert_eq!(passed_to(elsewhere), Some(outer(B)));
+}
+
+#[test]
+fn the_controller_is_told_once_a_second_of_a_peer_of_another_hub_that_sends_here() {
+    let world = hubs();
+    let device = &world.nodes[A].device;
+    let hub = world.nodes[A].peer(B).clone();
+    device.expect_misrouted(&public_key(C), Some((outer(C), hub)));
+    let send = |from: SocketAddr, after: Duration| {
+        let batch = device.tunnel().batch(world.now + after);
+        assert_eq!(batch.misrouted(from.into()), None);
+    };
+    for after in [0, 1, 999] {
+        send(outer(C), Duration::from_millis(after));
+        send(
+            SocketAddr::from(([192, 0, 2, 77], 1)),
+            Duration::from_millis(after),
+        );
+    }
+    let told = device.tunnel().take_sending_here();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].peer, world.nodes[A].peer(C).id());
+    send(outer(C), secs(1));
+    assert_eq!(device.tunnel().take_sending_here().len(), 1);
+    assert_eq!(device.expected_at(), [outer(C).ip()]);
 }
 
 #[test]

@@ -281,7 +281,9 @@ impl Engine {
         }
         let peers = self.device.peers();
         let endpoints = peers.filter_map(|peer| Some(peer.endpoint()?.remote.ip().to_canonical()));
-        let endpoints: HashSet<IpAddr> = endpoints.collect();
+        // Those of other hubs may come here, too.
+        let elsewhere = self.device.expected_at();
+        let endpoints: HashSet<IpAddr> = endpoints.chain(elsewhere).collect();
         self.shield.set_endpoints(endpoints.iter().copied());
         self.gate.set_endpoints(endpoints);
     }

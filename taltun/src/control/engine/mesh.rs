@@ -42,6 +42,10 @@ impl Engine {
         if !messages.is_empty() {
             self.with_mesh(|mesh, target| mesh.hear(messages, target));
         }
+        let sending_here = self.device.tunnel().take_sending_here();
+        if !sending_here.is_empty() {
+            self.with_mesh(|mesh, target| mesh.nudge(&sending_here, target));
+        }
     }
 
     /// A file was taken over, with the peers of the fleet beside its own.

@@ -52,6 +52,7 @@ impl Mesh {
         self.names = names
             .map(|hub| (hub.is.public_key, hub.is.name.clone()))
             .collect();
+        target.shield.set_expects_misrouted(self.lead.is_some());
         // Who was at home at a hub that is gone, is to be found here.
         self.lead_all(target);
         self.keep(target);

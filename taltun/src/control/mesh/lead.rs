@@ -57,6 +57,10 @@ const LINGER_MOST: Duration = Duration::from_secs(60);
 
 /// What this hub is in its group.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something else that this hub does or knows"
+)]
 pub(super) struct Lead {
     group: String,
     address: Option<IpAddr>,
@@ -72,6 +76,13 @@ pub(super) struct Lead {
     patience: Duration,
     /// Whether it heard all others since, or has waited for them.
     settled: bool,
+    /// Whether it had heard them before its process was stopped.
+    is_resuming: bool,
+    /// Whether it led when its process was stopped. It goes on if no other hub leads by now, and says nothing until it
+    /// knows.
+    pub(super) wavers: bool,
+    /// From when on it judges which others are gone: they answer again by then.
+    judges_from: Time,
     next_look: Time,
     /// Peers to start with, in their order.
     queue: VecDeque<PublicKey>,
@@ -94,6 +105,8 @@ struct Again {
     at: Endpoint,
     /// How often that was done.
     times: usize,
+    /// Whether it is let go where it doesn't answer.
+    lets_go: bool,
 }
 
 impl Lead {
@@ -108,6 +121,9 @@ impl Lead {
             begun: now,
             patience: SETTLED,
             settled: false,
+            is_resuming: false,
+            wavers: false,
+            judges_from: now,
             next_look: now,
             queue: VecDeque::new(),
             next_start: None,
@@ -128,9 +144,36 @@ impl Lead {
 
     /// Whether a peer that another hub has by now was handed over to it.
     pub(super) fn hands_over(&self, peer: &Peer) -> bool {
+        // It may hear of that before it hears who leads.
+        let is_held = self.shared.as_ref().is_some_and(SharedAddress::is_held);
         let local = peer.endpoint().and_then(|at| at.local);
-        let is_shared = |local: Local| Some(local.address.to_canonical()) == self.address;
-        self.lingers_until.is_some() && local.is_some_and(is_shared)
+        is_held && local.is_some_and(|local| self.is_shared(local))
+    }
+
+    /// Whether this is the address that the group shares.
+    pub(super) fn is_shared(&self, local: Local) -> bool {
+        Some(local.address.to_canonical()) == self.address
+    }
+
+    /// Whether this hub gives its peers up, or did a moment ago.
+    pub(super) fn gives_up(&self) -> bool {
+        self.leaving || self.lingers_until.is_some()
+    }
+
+    /// This process was stopped, or starts: it has to hear the others.
+    fn begin_anew(&mut self, stopped_at: Time, now: Time) {
+        self.is_resuming |= self.settled;
+        self.patience = if self.is_resuming && now.since(stopped_at) < SESSIONS_LAST {
+            SETTLED_AGAIN
+        } else {
+            SETTLED
+        };
+        (self.settled, self.begun) = (false, now);
+        self.judges_from = now + self.patience + path::GONE;
+        if self.leads {
+            self.wavers = true;
+            self.hold(Hold::Sends);
+        }
     }
 
     fn hold(&self, what: Hold) {
@@ -173,16 +216,11 @@ impl Mesh {
             let was_stopped = now.since(before) >= path::GONE;
             lead.next_look = now + LOOK;
             if was_stopped {
-                (lead.settled, lead.begun) = (false, now);
-                lead.patience = if now.since(before) < SESSIONS_LAST {
-                    SETTLED_AGAIN
-                } else {
-                    SETTLED
-                };
+                lead.begin_anew(before, now);
                 for hub in self.hubs.values_mut() {
-                    // Who was away before is nobody to wait for.
-                    hub.awaited = hub.path.is_up(since_start(before));
-                    hub.spoke = false;
+                    // Who was away before is nobody to wait for, but at the start.
+                    hub.awaited = !lead.is_resuming || hub.path.is_up(since_start(before));
+                    (hub.spoke, hub.leads, hub.led) = (false, false, false);
                 }
             }
             self.look_who_leads(target);
@@ -202,17 +240,30 @@ impl Mesh {
         // in it, it has to hear them before it leads.
         let is_believed = self.standing.is_believed();
         if !is_believed {
-            (lead.settled, lead.begun) = (false, target.now);
+            (lead.settled, lead.begun, lead.patience) = (false, target.now, SETTLED);
+            lead.is_resuming = false;
+            for hub in self.hubs.values_mut() {
+                hub.awaited = true;
+            }
         }
         let is_up = |hub: &Hub| hub.path.is_up(now);
         let mut of_group = self.hubs.values().filter(|hub| lead.is_of_group(hub));
-        let is_heard = |hub: &Hub| !hub.awaited || hub.spoke && is_up(hub);
+        let wavers = lead.wavers;
+        let is_heard = |hub: &Hub| !hub.awaited || hub.spoke && (wavers || is_up(hub));
         let hears_all = !self.hubs.is_empty() && of_group.all(is_heard);
         lead.settled |= is_believed && hears_all || target.now.since(lead.begun) >= lead.patience;
-        let others = self
-            .hubs
-            .values()
-            .filter(|hub| lead.is_of_group(hub) && is_up(hub));
+        if wavers && !lead.settled && is_believed {
+            return;
+        }
+        if hears_all && !wavers {
+            lead.judges_from = lead.judges_from.min(target.now);
+        }
+        lead.wavers = false;
+        // Who spoke since this process went on is there, though it had no time to answer.
+        let judges = target.now >= lead.judges_from;
+        let is_there = |hub: &Hub| is_up(hub) || !judges && hub.spoke;
+        let others = self.hubs.values();
+        let others = others.filter(|hub| lead.is_of_group(hub) && is_there(hub));
         let others = others.map(|hub| Other {
             name: &hub.label,
             leads: hub.leads,
@@ -220,8 +271,15 @@ impl Mesh {
         });
         let own = &self.homes.own;
         let mut given_up = Vec::new();
-        let leads =
-            is_believed && lead.settled && is_to_lead(own, lead.leads, lead.leaving, &others);
+        // Who leads by now goes on with it.
+        let is_replaced = wavers && others.clone().any(|other| other.leads && !other.leaving);
+        let leads = is_believed
+            && lead.settled
+            && !is_replaced
+            && is_to_lead(own, lead.leads, lead.leaving, &others);
+        if wavers && leads {
+            lead.hold(Hold::Leads);
+        }
         if leads != lead.leads {
             let what = if leads { "leads" } else { "doesn't lead" };
             info!(
@@ -238,7 +296,7 @@ impl Mesh {
                 given_up.extend(lead.started.drain());
                 lead.again.clear();
                 // One that was stopped has nothing to go on with: the other hub has its peers already.
-                if lead.settled && is_believed {
+                if lead.settled && is_believed && !wavers {
                     (lead.lingers_until, lead.left_since) = (Some(target.now + LINGER_MOST), None);
                     lead.hold(Hold::Sends);
                 } else {
@@ -252,6 +310,15 @@ impl Mesh {
         if !given_up.is_empty() {
             return self.lead(given_up, target);
         }
+        self.look_who_is_gone(target);
+    }
+
+    /// Stands in for other hubs that are gone or give their peers up, if this one leads.
+    fn look_who_is_gone(&mut self, target: &mut Target<'_>) {
+        let now = since_start(target.now);
+        let Some(lead) = &mut self.lead else { return };
+        let (leads, judges) = (lead.leads, target.now >= lead.judges_from);
+        let is_up = |hub: &Hub| hub.path.is_up(now) || !judges;
         let (mut gone, mut given) = (Vec::new(), Vec::new());
         for hub in self.hubs.values_mut().filter(|hub| lead.is_of_group(hub)) {
             // One that led until now has peers that come here from now on.
@@ -341,11 +408,12 @@ impl Mesh {
     fn speak_again(&mut self, target: &mut Target<'_>) {
         let now = target.now;
         let Some(lead) = &mut self.lead else { return };
-        let mut ended = Vec::new();
+        let (mut ended, mut let_go) = (Vec::new(), Vec::new());
         while let Some(first) = lead.again.first_entry()
             && first.key().0 <= now
         {
-            let ((_, key), Again { at, times }) = first.remove_entry();
+            let ((_, key), again) = first.remove_entry();
+            let Again { at, times, .. } = again;
             if lead.started.contains(&key) {
                 // It may be far away: each second time is early enough.
                 if times % 2 == 1 {
@@ -363,14 +431,40 @@ impl Mesh {
             }
             let times = times + 1;
             if let Some(wait) = AGAIN.get(times) {
-                lead.again.insert((now + *wait, key), Again { at, times });
+                lead.again
+                    .insert((now + *wait, key), Again { times, ..again });
             } else {
                 ended.push(key);
+                if again.lets_go && lead.started.remove(&key) {
+                    let_go.push(key);
+                }
             }
         }
         for key in ended {
             self.expect_misrouted(&key, target);
         }
+        self.lead(let_go, target);
+    }
+
+    /// Starts a handshake with a peer of another hub, where that hub said that it is. Where it doesn't answer within
+    /// some seconds, it is let go, if that is wanted, and not tried for longer.
+    pub(super) fn start_with(
+        &mut self,
+        key: &PublicKey,
+        at: Endpoint,
+        lets_go: bool,
+        target: &mut Target<'_>,
+    ) {
+        let now = target.now;
+        let Some(lead) = &mut self.lead else { return };
+        lead.started.insert(*key);
+        let first = Again {
+            at,
+            times: 0,
+            lets_go,
+        };
+        lead.again.insert((now + AGAIN[0], *key), first);
+        target.device.take_over(key, at, now);
     }
 
     fn start_some(&mut self, target: &mut Target<'_>) {
@@ -381,14 +475,15 @@ impl Mesh {
             lead.next_start = lead.leads.then_some(now + WAIT);
             return;
         }
+        let mut started = Vec::new();
         for _ in 0..AT_ONCE {
             let Some(peer) = lead.queue.pop_front() else {
-                lead.next_start = None;
-                return;
+                break;
             };
             let home = self.homes.with(|homes| homes.get(&peer).cloned());
             let is_here = home.is_none_or(|home| home.hub == self.homes.own);
-            let Some((at, _)) = self.places.get(&peer).filter(|_| !is_here) else {
+            let is_started = is_here || lead.is_starting(&peer);
+            let Some((at, _)) = self.places.get(&peer).filter(|_| !is_started) else {
                 continue;
             };
             let endpoint = Endpoint {
@@ -399,15 +494,12 @@ impl Mesh {
                 }),
                 ..Endpoint::from(*at)
             };
-            lead.started.insert(peer);
-            let first = Again {
-                at: endpoint,
-                times: 0,
-            };
-            lead.again.insert((now + AGAIN[0], peer), first);
-            target.device.take_over(&peer, endpoint, now);
+            started.push((peer, endpoint));
         }
-        lead.next_start = Some(now + PACE);
+        lead.next_start = (!lead.queue.is_empty()).then_some(now + PACE);
+        for (peer, endpoint) in started {
+            self.start_with(&peer, endpoint, false, target);
+        }
     }
 
     /// Gives up this hub's peers, or has peers again. Returns how many it has.

@@ -6,7 +6,8 @@
 //! lead the peer's addresses to it: a packet for the peer takes one hop between hubs. Nothing of this
 //! waits for etcd, which gets the homes in batches ([`SharedHomes`]).
 //!
-//! In a group one hub leads and stands in for those that are gone: [`lead`].
+//! In a group one hub leads and stands in for those that are gone: [`lead`]. A peer that sends to another hub of its group
+//! than its own is called there: [`nudge`].
 //!
 //! What a hub says counts as far as hubs trust each other: it may say that any peer of the fleet is at
 //! its own place, and nothing else.
@@ -14,6 +15,7 @@
 mod homes;
 mod hubs;
 mod lead;
+mod nudge;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -24,6 +26,7 @@ use taltun_fleet::{Home, Label};
 use tracing::debug;
 
 use self::lead::{Lead, Places};
+use self::nudge::Nudges;
 use super::dialer::Dialer;
 use super::fleet::{FleetHub, Link, SharedHomes, Standing};
 use super::peers::Peers;
@@ -72,6 +75,7 @@ pub(in crate::control) struct Mesh {
     places: Places,
     /// What this hub is in its group.
     lead: Option<Lead>,
+    nudges: Nudges,
     next_beat: Time,
     flush_at: Option<Time>,
 }
@@ -130,6 +134,7 @@ impl Mesh {
             early: HashMap::new(),
             places: HashMap::new(),
             lead,
+            nudges: Nudges::default(),
             next_beat: now,
             flush_at: None,
         }
@@ -147,7 +152,10 @@ impl Mesh {
         let now = target.now;
         self.stand_in(target);
         let is_beat = self.next_beat <= now;
-        if is_beat {
+        let wavers = self.lead.as_ref().is_some_and(|lead| lead.wavers);
+        if is_beat && wavers {
+            self.next_beat = now + path::BEAT;
+        } else if is_beat {
             let next = self.next_beat + path::BEAT;
             // A machine that slept makes no beats good.
             self.next_beat = if next > now { next } else { now + path::BEAT };
@@ -227,6 +235,7 @@ impl Mesh {
                 delay_ms: hub.path.delay().map(|delay| delay.as_secs_f64() * 1e3),
             });
         }
+        status.nudges = self.nudges.count();
         let refused = self.hubs.values().filter_map(|hub| hub.refused.clone());
         status.problems.extend(refused);
     }

@@ -1,0 +1,135 @@
+//! The nudge: a client whose packets come to another hub of its group than its own is called there, and who sends in its
+//! name moves nothing else.
+
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use taltun_tests::etcd::Etcd;
+use taltun_tests::sys::Signal;
+use taltun_tests::topology::{Lan, private_prefix};
+
+use crate::fleet_group::{EACH, show, stock_client, watch};
+use crate::fleet_mesh::{Hubs, answer_keys, homes, status, vip};
+use crate::support::{Case, ensure_answers, eventually};
+
+pub const CASES: &[Case] = &[Case {
+    name: "fleet nudge: a stock client is called by the hub that its packets come to, and nobody else is",
+    programs: &["etcd", "etcdctl", "wireguard-go", "wg", "sysctl"],
+    run: nudge,
+}];
+
+/// An address that a router leads to one hub or the other.
+const LED: Ipv4Addr = Ipv4Addr::new(10, 99, 9, 201);
+/// The client's port outside.
+const CLIENT_PORT: u16 = 51820;
+const SOON: Duration = Duration::from_secs(20);
+/// Until hubs know where peers are, which they look up each second.
+const TOLD: Duration = Duration::from_secs(3);
+/// Datagrams of somebody else, and how long they take.
+const FORGED: u32 = 400;
+const FORGED_EACH: Duration = Duration::from_millis(5);
+
+fn nudges(hubs: &Hubs<'_>, hub: u8) -> Result<u64> {
+    let status = status(hubs.node(hub))?;
+    status["nudges"].as_u64().context("no count of nudges")
+}
+
+/// Sends what looks like data of sessions that nobody has.
+fn forge(socket: &UdpSocket, to: Ipv4Addr) -> Result<()> {
+    for number in 0..FORGED {
+        let mut message = [0x5a; 96];
+        message[..4].copy_from_slice(&[4, 0, 0, 0]);
+        message[4..8].copy_from_slice(&(0x7000_0000 + number).to_le_bytes());
+        socket.send_to(&message, (to, 9000))?;
+        sleep(FORGED_EACH);
+    }
+    Ok(())
+}
+
+fn nudge() -> Result<()> {
+    let lan = Lan::create(&private_prefix(), 5)?;
+    let etcd = Etcd::start(&lan.bridge, 1)?;
+    let mut hubs = Hubs::joined(&lan, &etcd, 3, "group = \"eu\"\n")?;
+    for node in &hubs.nodes {
+        eventually("one key", SOON, || {
+            let keys = answer_keys(node)?;
+            Ok(keys.len() == 3 && keys.iter().all(|key| *key == keys[0]))
+        })?;
+    }
+    hubs.wait_until_whole()?;
+    let key = answer_keys(hubs.node(0))?.remove(0);
+    let (client_host, other_host) = (&lan.hosts[3], &lan.hosts[4]);
+    let led = |hub: u8, is_led: bool| -> Result<()> {
+        let verb = if is_led { "add" } else { "del" };
+        lan.hosts[usize::from(hub)].ip(&format!("addr {verb} {LED}/32 dev eth0"))?;
+        client_host.ip("neigh flush dev eth0")?;
+        Ok(())
+    };
+    led(1, true)?;
+    let client = stock_client(&hubs, "ana", client_host, &key, LED)?;
+    ensure_answers(client_host, vip(0))?;
+    for node in &hubs.nodes {
+        eventually("at home", SOON, || Ok(homes(node, "paris")? == 1))?;
+    }
+    sleep(TOLD);
+
+    // Its address leads to another hub, at once, as a router would have it.
+    let found = watch(&lan.hosts[3..4], vip(0), EACH, || {
+        hubs.nodes[1].kill()?;
+        led(1, false)?;
+        led(2, true)
+    })?;
+    show("led to another hub", &found);
+    eventually("it is at home there", SOON, || {
+        Ok(homes(hubs.node(0), "rome")? == 1)
+    })?;
+    ensure_answers(client_host, vip(0))?;
+    ensure!(nudges(&hubs, 2)? >= 1, "it wasn't called");
+    ensure!(client.endpoint()? == format!("{LED}:9000"));
+
+    // Who sends from elsewhere is nobody's peer.
+    sleep(TOLD);
+    let before = nudges(&hubs, 0)?;
+    let other = other_host.udp((IpAddr::from(Lan::address(4)), CLIENT_PORT))?;
+    forge(&other, Lan::address(0))?;
+    ensure!(nudges(&hubs, 0)? == before, "a stranger moved a hub");
+    other.set_read_timeout(Some(Duration::from_millis(500)))?;
+    ensure!(
+        other.recv(&mut [0; 2048]).is_err(),
+        "a stranger was answered"
+    );
+    // Who sends in the client's name has it called where it is, and once a second at the most.
+    let forged = Lan::address(3);
+    // Without taking the client's place among neighbours.
+    for setting in ["arp_ignore=1", "arp_announce=2"] {
+        let mut sysctl = other_host.command("sysctl");
+        sysctl.args(["-qw", &format!("net.ipv4.conf.all.{setting}")]);
+        ensure!(sysctl.status()?.success(), "{setting}");
+    }
+    other_host.ip(&format!("addr add {forged}/32 dev lo"))?;
+    let other = other_host.udp((IpAddr::from(forged), CLIENT_PORT))?;
+    let begun = Instant::now();
+    forge(&other, Lan::address(0))?;
+    let called = nudges(&hubs, 0)? - before;
+    let took = begun.elapsed();
+    println!("{FORGED} forged datagrams in {took:.1?}: called {called} times");
+    ensure!(
+        (1..=took.as_secs() + 2).contains(&called),
+        "called {called} times"
+    );
+    other.set_read_timeout(Some(Duration::from_millis(500)))?;
+    ensure!(
+        other.recv(&mut [0; 2048]).is_err(),
+        "it was called elsewhere"
+    );
+    ensure_answers(client_host, vip(0))?;
+    drop(client);
+    for (number, node) in hubs.nodes.into_iter().enumerate() {
+        if number != 1 {
+            node.stop(Signal::Terminate)?;
+        }
+    }
+    Ok(())
+}
