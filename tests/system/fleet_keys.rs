@@ -40,6 +40,10 @@ fn stolen_hub() -> Result<()> {
     }
     let group = answers_as(hubs.node(MADRID))?;
     let token = hubs.fleet(MADRID, &["token", "paris", "--replace"])?;
+    eventually("Paris has it on its disk", SPREAD, || {
+        let snapshot = fleet_dir(hubs.node(PARIS)).join("snapshot");
+        Ok(fs::read_to_string(snapshot).is_ok_and(|text| text.contains("bea")))
+    })?;
     // Rome is away meanwhile, and somebody has the disk of Paris.
     hubs.nodes[usize::from(ROME)].kill()?;
     hubs.nodes[usize::from(PARIS)].kill()?;
@@ -132,7 +136,8 @@ fn steal(hubs: &mut Hubs<'_>, etcd: &Etcd<'_>, disk: &Path, after: &Value) -> Re
         let status = status(hubs.node(PARIS))?;
         Ok(status["etcd"]["connected"] == true && status["admin"] == true)
     })?;
-    hubs.node(PARIS).tell(&["peer", "new", "thief"])?;
+    hubs.node(PARIS)
+        .tell(&["peer", "new", "thief", "--address", "10.200.0.77"])?;
     hubs.node(PARIS).tell(&["fleet", "key", "rotate"])?;
     eventually("the thief has signed all anew", SPREAD, || {
         Ok(status(hubs.node(PARIS))?["to_sign"] == 0)

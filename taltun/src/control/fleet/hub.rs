@@ -29,7 +29,6 @@ use tokio::time::{interval, sleep, sleep_until};
 use tracing::{info, warn};
 
 use self::clocks::Clocks;
-use self::rotation::Changed;
 use super::edits::Prepared;
 use super::health::{self, Asking};
 use super::link::{Answer, FleetBan, FleetEdit, FleetHub, Link, NotEdited, Seen, Told};
@@ -187,6 +186,14 @@ impl Hub {
     fn is_meant(&self, it: &Membership) -> bool {
         it.trust.network == self.settings.network && it.hub == self.settings.hub
     }
+}
+
+/// A change of the hubs that was tried in etcd.
+enum Changed {
+    /// A rotation of the admin's key.
+    Rotated(Key, Signed),
+    /// A hub is removed: its records' removals, and whether it had the admin's key.
+    Removed(Label, Vec<(Key, Signed)>, bool),
 }
 
 /// What was done beside the loop.

@@ -13,7 +13,7 @@ use taltun_fleet::etcd::Error;
 use taltun_fleet::{Key, Label, Signed, Verdict};
 use tracing::{info, warn};
 
-use super::{Done, Heard, Member, milliseconds};
+use super::{Changed, Done, Heard, Member, milliseconds};
 use crate::control::fleet::edits::not_made;
 use crate::control::fleet::link::Answer;
 use crate::control::fleet::membership::{self, Admin, NextAdmin};
@@ -23,14 +23,6 @@ use crate::report::Refused;
 
 /// For how long another hub than the one that rotated the key leaves the records to that.
 const LATE: Duration = Duration::from_secs(60);
-
-/// A change of the hubs that was tried in etcd.
-pub(super) enum Changed {
-    /// A rotation of the admin's key.
-    Rotated(Key, Signed),
-    /// A hub is removed: its records' removals, and whether it had the admin's key.
-    Removed(Label, Vec<(Key, Signed)>, bool),
-}
 
 impl Member {
     /// Has another key be the admin's.
