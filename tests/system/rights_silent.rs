@@ -5,11 +5,12 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use taltun_tests::command::find;
+use taltun_tests::command::{find, output_of};
 use taltun_tests::lab::{Options, Role};
 use taltun_tests::node::Node;
 use taltun_tests::sys::{Signal, send_signal};
 
+use crate::af_xdp::{over_af_xdp, wait_for_sockets};
 use crate::kill_switch::Full;
 use crate::rights::{ensure_all_answer, ensure_gone, ensure_privileged_has_few, privileged_of};
 use crate::support::{Case, UP_LIMIT, ensure_answers, eventually, lab, set_by_uapi, take_down};
@@ -29,6 +30,11 @@ pub const CASES: &[Case] = &[
         name: "rights: a tunnel that can't start its privileged process goes on and says so",
         programs: &["unshare", "mount"],
         run: without,
+    },
+    Case {
+        name: "rights: GRO that a veth lacks is switched on by way of the privileged process, and back",
+        programs: &["ethtool"],
+        run: gro_of_veth,
     },
     Case {
         name: "rights: wg can't change the fwmark that a kill switch and routes depend on",
@@ -178,6 +184,34 @@ fn without() -> Result<()> {
         "{log}"
     );
     Ok(())
+}
+
+fn gro_of_veth() -> Result<()> {
+    let mut lab = lab(over_af_xdp())?;
+    wait_for_sockets(&lab, 2)?;
+    let merges = || -> Result<bool> {
+        let told = output_of(lab.net.hub.command("ethtool").args(["-k", "to-a"]))?;
+        Ok(told.contains("generic-receive-offload: on"))
+    };
+    ensure!(merges()?);
+    lab.hub.end(Signal::Terminate)?;
+    ensure!(!merges()?);
+    // Where it doesn't answer, that is what is said.
+    lab.hub.start_again(&lab.net.hub)?;
+    wait_for_sockets(&lab, 2)?;
+    let process = privileged_of(&lab.hub)?;
+    send_signal(process, Signal::Pause)?;
+    eventually(
+        "it is missed",
+        UP_LIMIT,
+        || Ok(problem(&lab.hub)?.is_some()),
+    )?;
+    lab.hub.end(Signal::Terminate)?;
+    ensure!(merges()?);
+    ensure_gone(process)?;
+    lab.hub.start_again(&lab.net.hub)?;
+    wait_for_sockets(&lab, 2)?;
+    crate::af_xdp::take_down_replaced(lab)
 }
 
 fn fixed_mark() -> Result<()> {

@@ -103,7 +103,7 @@ pub(super) fn attach(
                 let (mut gro, mut queues) = (None, None);
                 if veth && attach_mode == AttachMode::Driver {
                     queues = queues_before;
-                    match Gro::switch_on(&link.name) {
+                    match Gro::switch_on(&link.name, link.index) {
                         Ok(switched) => gro = switched,
                         Err(error) => reasons.push(format!("GRO can't be switched on: {error}")),
                     }

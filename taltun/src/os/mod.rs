@@ -3,6 +3,7 @@
 //! | file | concern |
 //! |---|---|
 //! | `capabilities` | the capabilities of a thread, and giving them up |
+//! | `ethtool` | settings of interfaces by ethtool's requests |
 //! | `interface` | interfaces by name and by number, and their settings by `ioctl` |
 //! | `link_layer` | Ethernet frames past the network stack |
 //! | `locked_memory` | keeping memory with keys from being swapped |
@@ -17,6 +18,7 @@
 //! What only the data plane does, each packet or each batch, is in `dataplane::sys`.
 
 pub(crate) mod capabilities;
+pub(crate) mod ethtool;
 pub(crate) mod interface;
 #[cfg(feature = "fleet")]
 pub(crate) mod link_layer;

@@ -15,7 +15,7 @@ use rustix::thread::{CapabilitySet, set_name};
 use crate::dataplane::sys::xsk;
 use crate::dataplane::{tun, udp};
 use crate::os::seccomp::Argument;
-use crate::os::{capabilities, signals, sockets};
+use crate::os::{capabilities, ethtool, signals, sockets};
 use crate::server_process::{Needs, close_inherited, restrict};
 use crate::verbs::{self, Answer, MOST_QUEUES, Question, Received, Said, Verb};
 
@@ -36,11 +36,19 @@ const NEEDS: Needs = Needs {
         // Of files, Landlock allows the device alone.
         libc::SYS_openat,
     ],
-    some: &[(
-        libc::SYS_ioctl,
-        // The numbers are small, whatever type a C library has for them.
-        &[Argument::Is(1, libc::TUNSETIFF as u32)],
-    )],
+    // The numbers are small, whatever type a C library has for them.
+    some: &[
+        (libc::SYS_ioctl, &[Argument::Is(1, libc::TUNSETIFF as u32)]),
+        // The name of an interface, and its settings.
+        (
+            libc::SYS_ioctl,
+            &[Argument::Is(1, libc::SIOCGIFNAME as u32)],
+        ),
+        (
+            libc::SYS_ioctl,
+            &[Argument::Is(1, libc::SIOCETHTOOL as u32)],
+        ),
+    ],
     ports: &[],
     directories: &[],
     devices: &[tun::DEVICE],
@@ -138,6 +146,7 @@ impl Process<'_> {
             }
             Verb::Frames => one(xsk::open()),
             Verb::Unreachable { v6 } => one(sockets::hear_unreachable(v6)),
+            Verb::Gro { interface, on } => ethtool::switch_gro(interface, on).map(|()| Vec::new()),
             Verb::Queue { several } => {
                 if self.queues == MOST_QUEUES {
                     return Err(io::Error::from_raw_os_error(libc::EMFILE));
@@ -234,6 +243,16 @@ mod tests {
             matches!(outcome, Said::Done | Said::Refused(libc::EPERM)),
             "{outcome:?}"
         );
+    }
+
+    #[test]
+    fn only_a_veth_is_changed() {
+        let of_loopback = Verb::Gro {
+            interface: 1,
+            on: false,
+        };
+        let (refused, _) = said_to(of_loopback, Vec::new());
+        assert!(matches!(refused, Said::Refused(_)), "{refused:?}");
     }
 
     #[test]

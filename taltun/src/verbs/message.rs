@@ -136,6 +136,10 @@ mod tests {
             Verb::Mark { mark: u32::MAX },
             Verb::Frames,
             Verb::Unreachable { v6: true },
+            Verb::Gro {
+                interface: u32::MAX,
+                on: true,
+            },
             Verb::Queue { several: true },
         ] {
             let frame = question(verb).to_frame();

@@ -2,7 +2,7 @@
 //!
 //! The tunnel starts that process before it reads a packet of anybody's, and asks it for one thing at a time, which is a
 //! [`Verb`]. What is opened comes back as descriptors, so no packet passes that process. Who asks may be an intruder by
-//! then: a verb names no file, no program and no interface, and what it says is checked by who does it.
+//! then: a verb names no file and no program, and what it says is checked by who does it.
 //!
 //! Where there is no such process, as in tests and in that process itself, whoever wants something does it by itself.
 //!

@@ -35,6 +35,13 @@ pub enum Verb {
         /// Whether it is `ICMPv6`'s.
         v6: bool,
     },
+    /// Switches GRO of a veth on or off (`CAP_NET_ADMIN`), which a program that is attached there needs.
+    Gro {
+        /// The number of the interface.
+        interface: u32,
+        /// Whether on.
+        on: bool,
+    },
     /// Opens a queue of the tunnel's interface, which is made if there is none (`CAP_NET_ADMIN`).
     Queue {
         /// Whether the interface has others.

@@ -24,6 +24,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 use tracing::{error, info};
 
+use self::privileged::Marks;
 use super::audit::Audit;
 use super::bans::Bans;
 use super::diagnosis::Diagnosis;
@@ -147,10 +148,7 @@ pub(in crate::control) struct Engine {
     by_wg: WgChanges,
     /// What the privileged process may do, or why there is none.
     privileged: Result<ProcessRights, String>,
-    /// Whether our sockets may have another mark than they should.
-    marks_are_doubtful: bool,
-    /// The mark that rules of the host depend on, where there are any.
-    fixed_mark: Option<u32>,
+    marks: Marks,
     /// The host's network.
     network: NetworkWatch,
     /// The way to the peers.
@@ -285,8 +283,7 @@ impl Engine {
             limits,
             by_wg: WgChanges::default(),
             privileged: inputs.privileged,
-            marks_are_doubtful: false,
-            fixed_mark: inputs.mark,
+            marks: Marks::new(inputs.mark),
             network: inputs.network,
             underlay: inputs.underlay,
             kept: None,

@@ -5,6 +5,23 @@ use tracing::{debug, info, warn};
 use super::Engine;
 use crate::verbs::{self, News, Trouble};
 
+/// What there is to know of the mark of our sockets.
+pub(super) struct Marks {
+    /// The one that rules of the host depend on, where there are any.
+    pub(super) fixed: Option<u32>,
+    /// Whether they may have another than they should.
+    are_doubtful: bool,
+}
+
+impl Marks {
+    pub(super) fn new(fixed: Option<u32>) -> Self {
+        Self {
+            fixed,
+            are_doubtful: false,
+        }
+    }
+}
+
 impl Engine {
     /// Call it once a second.
     pub(super) fn look_at_privileged(&mut self) {
@@ -18,13 +35,13 @@ impl Engine {
                     "the privileged process answers again, after {} s",
                     after.as_secs()
                 ),
-                News::DidLate => self.marks_are_doubtful = true,
+                News::DidLate => self.marks.are_doubtful = true,
             }
         }
         // What it opened too late is closed by now. A mark stays on its sockets.
-        if self.marks_are_doubtful {
+        if self.marks.are_doubtful {
             match self.data_plane.set_mark(self.data_plane.mark()) {
-                Ok(()) => self.marks_are_doubtful = false,
+                Ok(()) => self.marks.are_doubtful = false,
                 Err(error) => debug!("the mark can't be set again: {error}"),
             }
         }

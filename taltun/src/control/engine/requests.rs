@@ -119,7 +119,7 @@ impl Engine {
                     data_plane: &mut self.data_plane,
                     dialer: &self.dialer,
                     changes: &mut changes,
-                    fixed_mark: self.fixed_mark,
+                    fixed_mark: self.marks.fixed,
                     local_addr: &mut self.config.interface.local_addr,
                 };
                 let outcome = target.set(*request, now);
