@@ -102,9 +102,13 @@ impl Target<'_> {
     }
 
     /// With another mark than its rules know, a kill switch would let nothing of ours pass, and routes would lead our
-    /// datagrams into the tunnel again.
+    /// datagrams into the tunnel again. Of them, 0 is nothing that somebody asked for: `wg syncconf` and `setconf` send it
+    /// for a file without a mark.
     fn set_mark(&mut self, mark: u32) -> Result<(), Errno> {
         let before = self.data_plane.mark();
+        if mark == 0 && self.fixed_mark.is_some() {
+            return Ok(());
+        }
         if let Some(fixed) = self.fixed_mark.filter(|fixed| *fixed != mark) {
             warn!(
                 "wg may not set the fwmark {mark:#x}: the configuration has rules of the firewall or of routing for \
