@@ -543,7 +543,11 @@ impl Member {
         self.refused.remove(key);
         self.is_unsaved = true;
         match key {
-            Key::Hub(_) => {
+            Key::Hub(hub) => {
+                let is_removed = self.ledger.get(key).is_some_and(|held| held.removed);
+                if is_removed && *hub == self.hub.settings.hub {
+                    self.say_who();
+                }
                 self.share_admin();
                 self.share_group();
                 self.take_group();
