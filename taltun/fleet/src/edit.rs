@@ -292,6 +292,18 @@ pub async fn rotate(
     })
 }
 
+/// Takes away all rotations of the admin's key, where a fleet begins anew.
+pub async fn forget_rotations(store: &Store, network: &Label) -> Result<(), Error> {
+    let rotations = store.list(&format!("{}admins/", prefix(network))).await?;
+    let mut forget = Transaction::new();
+    for rotation in rotations.entries {
+        if let Ok(path) = String::from_utf8(rotation.key.to_vec()) {
+            forget = forget.delete(path, rotation.revision);
+        }
+    }
+    store.settle(forget).await.map(drop)
+}
+
 /// Removes a hub: these removals take the place of its records, and its tokens that nobody used can't be.
 pub async fn remove_hub(
     store: &Store,

@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(250);
 pub type Shared = Arc<Mutex<Homes>>;
 
 /// Whether a public key is a peer's of this network.
-pub type IsKnown = Box<dyn Fn(&PublicKey) -> bool + Send + Sync>;
+pub type IsBelieved = Box<dyn Fn(&PublicKey, &[u8; 12]) -> bool + Send + Sync>;
 
 /// A writer that runs until it is dropped.
 #[derive(Debug)]
@@ -44,14 +44,14 @@ impl HomeWriter {
         network: &Label,
         homes: Shared,
         pace: Pace,
-        is_known: IsKnown,
+        is_believed: IsBelieved,
     ) -> Self {
         let writer = Writer {
             store,
             prefix: prefix(network),
             homes,
             pace,
-            is_known,
+            is_believed,
         };
         Self(tokio::spawn(writer.run()).abort_handle())
     }
@@ -62,7 +62,7 @@ struct Writer {
     prefix: String,
     homes: Shared,
     pace: Pace,
-    is_known: IsKnown,
+    is_believed: IsBelieved,
 }
 
 impl Writer {
@@ -102,14 +102,14 @@ impl Writer {
             _ => record::Homes::default(),
         };
         let new = self.with(|homes| {
-            homes.read(shard, &stored, |peer| (self.is_known)(peer));
+            homes.read(shard, &stored, |peer, at| (self.is_believed)(peer, at));
             homes.shard(shard)
         });
         let revision = entry.map_or(0, |entry| entry.revision);
         let replace = Transaction::new().replace(key, revision, record::write(&new));
         if self.store.apply(replace).await? {
             // What was learned meanwhile is still to be written.
-            self.with(|homes| homes.read(shard, &new, |_| false));
+            self.with(|homes| homes.read(shard, &new, |_, _| false));
         }
         Ok(())
     }

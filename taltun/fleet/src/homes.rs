@@ -5,6 +5,7 @@
 //! split agree as soon as they hear of each other. Here is no clock and no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use taltun_crypto::PublicKey;
 
@@ -20,6 +21,24 @@ pub struct Home {
     pub at: [u8; 12],
     /// The hub that it was made with. Decides where one handshake was made with two hubs.
     pub hub: Label,
+}
+
+/// How far ahead of a hub's clock a handshake may be that it hears of.
+const MOST_AHEAD: Duration = Duration::from_secs(24 * 3600);
+/// Seconds of TAI64 when Unix time was zero.
+const TAI64_AT_1970: u64 = (1 << 62) + 10;
+/// 2025: a clock that says less isn't set.
+const CLOCK_IS_SET: Duration = Duration::from_secs(1_735_689_600);
+
+/// Whether a handshake can have been at that time, by this hub's clock (since 1970). What is said of homes isn't signed:
+/// who says a time that never comes would keep the peer from all hubs for ever, as handshakes before it would count
+/// as replayed. A clock that isn't set judges nothing.
+pub fn is_believable(at: &[u8; 12], now: Duration) -> bool {
+    let seconds = at
+        .first_chunk()
+        .map_or(u64::MAX, |bytes| u64::from_be_bytes(*bytes));
+    let latest = now.saturating_add(MOST_AHEAD).as_secs();
+    now < CLOCK_IS_SET || seconds <= TAI64_AT_1970.saturating_add(latest)
 }
 
 /// What became of what was heard.
@@ -67,20 +86,20 @@ impl Homes {
         if stayed { Heard::Stayed } else { Heard::Moved }
     }
 
-    /// Takes what the store has of a shard. Peers that `is_known` doesn't know are left out, so that
-    /// memory has no more than the network's peers. Returns who moved.
+    /// Takes what the store has of a shard. What `is_believed` refuses is left out: peers that the network doesn't have,
+    /// so that memory has no more than its peers, and [times](is_believable) that can't be. Returns who moved.
     pub fn read(
         &mut self,
         shard: u8,
         stored: &record::Homes,
-        is_known: impl Fn(&PublicKey) -> bool,
+        is_believed: impl Fn(&PublicKey, &[u8; 12]) -> bool,
     ) -> Vec<PublicKey> {
         let mut moved = Vec::new();
         for (peer, entry) in &stored.peers {
             let Some(peer) = hex::decode(peer).map(PublicKey) else {
                 continue;
             };
-            if shard_of(&peer) != shard || !is_known(&peer) {
+            if shard_of(&peer) != shard || !is_believed(&peer, &entry.at) {
                 continue;
             }
             let home = Home {

@@ -254,6 +254,18 @@ impl Ledger {
         self.held.iter().filter(|(key, _)| !store.contains(key))
     }
 
+    /// The generation of what a hub says of itself next: later also than what it said before.
+    pub fn next_claim(&self, hub: &Label, now: u64) -> Option<u64> {
+        let known = self.held.get(&Key::Hub(hub.clone()));
+        let last = known
+            .filter(|known| known.grant().is_some())
+            .map(|known| known.generation);
+        let next = self
+            .next_generation(now)?
+            .max(last.map_or(0, |last| last + 1));
+        (next <= MAX_GENERATION).then_some(next)
+    }
+
     /// What a hub says of itself by its token: with what it was granted as the admin of now signed it.
     pub fn claim(&self, token: &Token, hub: &Hub, generation: u64) -> Signed {
         let claim = token.claim(hub, generation);
@@ -277,8 +289,9 @@ impl Ledger {
     ) -> Option<(Key, Signed)> {
         let number = self.trust.former.len();
         let key = Key::Admin(u32::try_from(number).ok()? + 1);
-        // Whoever has the key may have used up all generations.
-        let generation = self.next_generation(now).unwrap_or(now);
+        // Of now, whatever generations there are: whoever has the key may have used them up. It is the only record of its
+        // key that counts, and what the next admin signs counts above all of this one's.
+        let generation = now.min(MAX_GENERATION);
         let rotation = Rotation {
             next: next.0,
             extra: Extra::new(),
@@ -365,13 +378,13 @@ impl Ledger {
     /// what this clock says (milliseconds since 1970). The clock makes it later also than what is
     /// known elsewhere only. `None` once there can't be a later one.
     pub fn next_generation(&self, now: u64) -> Option<u64> {
-        let of_both = |held: &Signed| held.generation.max(held.admins_generation());
         let term = self.trust.former.len();
         let held = self
             .held
             .iter()
             .filter(|(key, held)| matches!(key, Key::Admin(_)) || self.trust.term_of(held) == term);
-        let last = held.map(|(_, held)| of_both(held)).max();
+        // What a hub says of itself has a generation of that hub's choice, and doesn't count here.
+        let last = held.map(|(_, held)| held.admins_generation()).max();
         let next = last.map_or(0, |last| last + 1).max(now);
         (next <= MAX_GENERATION).then_some(next)
     }

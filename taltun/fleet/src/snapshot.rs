@@ -9,13 +9,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::bans::Bans;
 use crate::hex;
-use crate::homes::Homes;
+use crate::homes::{Homes, is_believable};
 use crate::key::{Key, SHARDS};
 use crate::label::Label;
 use crate::ledger::{Ledger, Refusal, Verdict};
@@ -182,9 +183,9 @@ fn believe(content: Content, trust: Trust, now: u64) -> Loaded {
     }
     let mut homes = Homes::default();
     for shard in 0..SHARDS {
-        homes.read(shard, &content.homes, |peer| {
+        homes.read(shard, &content.homes, |peer, at| {
             let held = ledger.get(&Key::Peer(*peer));
-            held.is_some_and(|held| !held.removed)
+            held.is_some_and(|held| !held.removed) && is_believable(at, Duration::from_secs(now))
         });
     }
     let [mut bans, mut inner_bans] = [Bans::default(), Bans::default()];

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -9,7 +10,7 @@ use taltun_crypto::signing::SigningKey;
 use taltun_crypto::{PrivateKey, PublicKey, sealed};
 
 use crate::bans::Bans;
-use crate::homes::{Heard, Home, Homes, shard_of};
+use crate::homes::{Heard, Home, Homes, is_believable, shard_of};
 use crate::key::Key;
 use crate::label::Label;
 use crate::ledger::{Ledger, Refusal, Verdict};
@@ -362,7 +363,7 @@ fn a_peer_is_at_home_where_its_newest_handshake_was() {
     assert_eq!(homes.unwritten(None), Some(shard));
     // What was written comes back by the store, and there is no more to write.
     let stored = homes.shard(shard);
-    assert!(homes.read(shard, &stored, |_| true).is_empty());
+    assert!(homes.read(shard, &stored, |_, _| true).is_empty());
     assert_eq!(homes.unwritten(None), None);
     // A handshake with the same hub is no reason to write.
     homes.learn(ana, home("paris", 9));
@@ -370,7 +371,7 @@ fn a_peer_is_at_home_where_its_newest_handshake_was() {
     // A store that was restored gets it again.
     assert!(
         homes
-            .read(shard, &record::Homes::default(), |_| true)
+            .read(shard, &record::Homes::default(), |_, _| true)
             .is_empty()
     );
     assert_eq!(homes.unwritten(None), Some(shard));
@@ -385,10 +386,46 @@ fn only_peers_that_are_known_take_memory_and_only_in_their_shard() {
     let entry = stored.peers.values().next().unwrap().clone();
     stored.peers.insert("x".to_owned(), entry);
     let mut homes = Homes::default();
-    assert!(homes.read(shard_of(&ana), &stored, |_| false).is_empty());
-    assert!(homes.read(shard_of(&ana) + 1, &stored, |_| true).is_empty());
+    assert!(homes.read(shard_of(&ana), &stored, |_, _| false).is_empty());
+    assert!(
+        homes
+            .read(shard_of(&ana) + 1, &stored, |_, _| true)
+            .is_empty()
+    );
     assert_eq!(homes, Homes::default());
-    assert_eq!(homes.read(shard_of(&ana), &stored, |_| true), [ana]);
+    assert_eq!(homes.read(shard_of(&ana), &stored, |_, _| true), [ana]);
+}
+
+/// Such a time would keep the peer from all hubs for ever: its handshakes would count as replayed.
+#[test]
+fn a_handshake_of_the_day_after_tomorrow_is_not_believed() {
+    let now = Duration::from_secs(1_796_022_000);
+    let at = |unix: u64| {
+        let mut at = [0; 12];
+        at[..8].copy_from_slice(&((1_u64 << 62) + 10 + unix).to_be_bytes());
+        at
+    };
+    for (unix, is_believed) in [
+        (0, true),
+        (now.as_secs(), true),
+        (now.as_secs() + 24 * 3600, true),
+        (now.as_secs() + 24 * 3600 + 1, false),
+    ] {
+        assert_eq!(is_believable(&at(unix), now), is_believed, "{unix}");
+    }
+    assert!(!is_believable(&[0xff; 12], now));
+    // A clock that isn't set judges nothing.
+    assert!(is_believable(&[0xff; 12], Duration::from_secs(1000)));
+    let mut homes = Homes::default();
+    let ana = PublicKey([70; 32]);
+    let mut stored = record::Homes::default();
+    let entry = record::HomeEntry {
+        at: [0xff; 12],
+        hub: label("madrid"),
+    };
+    stored.peers.insert(crate::hex::encode(&ana.0), entry);
+    let read = homes.read(shard_of(&ana), &stored, |_, at| is_believable(at, now));
+    assert!(read.is_empty() && homes.get(&ana).is_none());
 }
 
 #[test]
@@ -413,8 +450,8 @@ fn both_sides_of_a_split_agree_on_homes_however_they_hear_of_each_other() {
         let [mut one, mut two] = sides;
         for shard in 0..5 {
             let stored = one.shard(shard);
-            two.read(shard, &stored, |_| true);
-            two.read(shard, &stored, |_| true);
+            two.read(shard, &stored, |_, _| true);
+            two.read(shard, &stored, |_, _| true);
         }
         let all: Vec<_> = two
             .all()

@@ -1,6 +1,6 @@
 //! Files in the state directory: for the tunnel's owner alone, and replaced in one go.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -30,6 +30,21 @@ pub(super) fn read(file: &Path, largest: u64) -> Result<Option<String>, String> 
 
 /// Replaces the file in one go.
 pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
+    replace(file, text, |_| Ok(()))
+}
+
+/// The same for what can't be had again: it is on the disk when this returns, also if the power fails then.
+pub(super) fn write_durably(file: &Path, text: &str) -> io::Result<()> {
+    replace(file, text, File::sync_all)?;
+    let dir = file.parent().unwrap_or(Path::new("/"));
+    File::open(dir)?.sync_all()
+}
+
+fn replace(
+    file: &Path,
+    text: &str,
+    settle: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
     make_directory(file)?;
     let new = file.with_added_extension("new");
     let mut opened = OpenOptions::new()
@@ -42,6 +57,7 @@ pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
         .open(&new)?;
     let written = opened.write_all(text.as_bytes());
     written
+        .and_then(|()| settle(&opened))
         .and_then(|()| fs::rename(&new, file))
         .inspect_err(|_| {
             let _ = fs::remove_file(&new);

@@ -119,7 +119,7 @@ fn homes_in_any_order(input: &[u8]) {
         let mut homes = Homes::default();
         for stored in order {
             for shard in 0..SHARDS {
-                homes.read(shard, stored, |_| true);
+                homes.read(shard, stored, |_, _| true);
             }
         }
         let all = homes.all().map(|(peer, home)| (*peer, home.clone()));

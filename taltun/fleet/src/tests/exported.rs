@@ -45,6 +45,16 @@ fn what_is_exported_comes_back_and_brings_nobody_back() {
         };
         assert_eq!(verdict, expected, "{key}");
     }
+    // A rotation that nobody but the text knows of isn't read.
+    let thief = SigningKey::from_seed([66; 32]);
+    let (key, rotation) = ledger.rotation(&admin(), thief.verifying_key(), 9).unwrap();
+    let with_rotation = format!(
+        "{}{}\n",
+        text.replacen("\"records\":3", "\"records\":4", 1),
+        serde_json::to_string(&(key.to_string(), rotation)).unwrap()
+    );
+    let read = export::read(&with_rotation).unwrap();
+    assert_eq!(read.records.len(), 3);
     // One that was cut, changed or isn't one.
     let lines: Vec<&str> = text.lines().collect();
     let malformed = |text: &str| matches!(export::read(text), Err(BadExport::Malformed(_)));

@@ -193,3 +193,31 @@ fn rotations_come_from_the_disk_and_have_a_last_one() {
     assert_eq!(*ledger.trust(), trust);
     assert!(ledger.rotation(&by, admin().verifying_key(), 1).is_none());
 }
+
+/// Whoever has the key, or is a hub without it, may use up all generations but the last.
+#[test]
+fn after_a_rotation_there_are_generations_again_whatever_was_used_up() {
+    let last = MAX_GENERATION - 1;
+    let mut ledger = full();
+    let madrid = Key::Hub(label("madrid"));
+    let claim = token().claim(&hub(5), last);
+    assert_eq!(offer(&mut ledger, &madrid, &claim), Verdict::New);
+    assert_eq!(ledger.next_generation(50), Some(50), "a hub's own word");
+    assert_eq!(
+        ledger.next_claim(&label("madrid"), 50),
+        Some(MAX_GENERATION)
+    );
+    let theirs = signed(&peer(9), last, "thief");
+    assert_eq!(offer(&mut ledger, &peer(9), &theirs), Verdict::New);
+    assert_eq!(ledger.next_generation(50), Some(MAX_GENERATION));
+    let (mut ledger, ..) = rotated(ledger);
+    for (key, renewed) in ledger.renewed(&next()) {
+        assert_eq!(ledger.take(&key, renewed), Verdict::New, "{key}");
+    }
+    let config = ledger.renewed_config(&next()).unwrap();
+    assert_eq!(ledger.take(&Key::Config, config), Verdict::New);
+    assert!(ledger.is_renewed());
+    assert_eq!(ledger.next_generation(200), Some(200));
+    let removal = Signed::removal(&next(), &label("example"), &peer(9), 200);
+    assert_eq!(offer(&mut ledger, &peer(9), &removal), Verdict::New);
+}

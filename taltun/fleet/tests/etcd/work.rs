@@ -134,7 +134,13 @@ pub async fn homes_of_three_hubs_are_written_slowly_and_agree() {
         .map(|homes| {
             let pace = Pace::new(RATE, 1);
             let homes = homes.clone();
-            HomeWriter::start(cluster.store(), &network(), homes, pace, Box::new(|_| true))
+            HomeWriter::start(
+                cluster.store(),
+                &network(),
+                homes,
+                pace,
+                Box::new(|_, _| true),
+            )
         })
         .collect();
     let mut seen = Seen::start(cluster.store(), HOUR);
@@ -148,7 +154,7 @@ pub async fn homes_of_three_hubs_are_written_slowly_and_agree() {
             for shard in 0..SHARDS {
                 if let Some(value) = seen.values.get(&Key::Home(shard)) {
                     let stored: record::Homes = record::read(value).unwrap();
-                    homes.read(shard, &stored, |_| true);
+                    homes.read(shard, &stored, |_, _| true);
                 }
             }
             agree &= homes.unwritten(None).is_none();
@@ -206,8 +212,8 @@ pub async fn records_of_a_newer_version_are_left_alone() {
     };
     homes.lock().unwrap().learn(moved, home);
     let pace = Pace::new(20, 1);
-    let is_known = Box::new(|_: &PublicKey| true);
-    let writer = HomeWriter::start(store.clone(), &network(), homes.clone(), pace, is_known);
+    let is_believed = Box::new(|_: &PublicKey, _: &[u8; 12]| true);
+    let writer = HomeWriter::start(store.clone(), &network(), homes.clone(), pace, is_believed);
     wait(|| homes.lock().unwrap().unwritten(None).is_none()).await;
     drop(writer);
     for key in [&key, &shard] {

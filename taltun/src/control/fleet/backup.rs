@@ -99,15 +99,17 @@ pub fn import(config: &Config, text: &str) -> anyhow::Result<Imported> {
 /// Whom an export is by, where this machine is no hub yet, but has the admin's key.
 fn trusted(exported: &Export, files: &Files) -> anyhow::Result<Trust> {
     let admin = membership::admin_of(files, &exported.trust).map_err(anyhow::Error::msg)?;
-    if admin.is_none() {
+    let Some(admin) = admin else {
         bail!(
             "this machine is no hub of the fleet {}: `taltun fleet join` makes it one; if all hubs are lost, put the \
              copy of the admin's key where it was, {}, and try again (nothing was changed)",
             exported.trust.network,
             files.admin().display()
         );
-    }
-    Ok(exported.trust.clone())
+    };
+    // Whom else the text names may be made up: nobody signed that.
+    let network = exported.trust.network.clone();
+    Ok(Trust::new(network, admin.key.verifying_key()))
 }
 
 /// What this hub saved last.
@@ -236,6 +238,8 @@ async fn begin_again(
         generation.context("the fleet's records have reached their last generation")?;
     let key = Key::Hub(settings.hub.clone());
     let hub = Signed::new(&admin.key, &trust.network, &key, generation, &settings.says);
+    // Its admin is the first one again, as nothing but the text knows of those before.
+    edit::forget_rotations(store, &trust.network).await?;
     edit::write_again(store, &trust, &key, &hub).await?;
     let membership = Membership {
         trust,

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context as _;
 use taltun_fleet::edit::Outcome;
 use taltun_fleet::etcd::Error;
+use taltun_fleet::homes::is_believable;
 use taltun_fleet::key::prefix;
 use taltun_fleet::record::{self, Ban, Extra, Live};
 use taltun_fleet::snapshot::{self, NotLoaded};
@@ -225,6 +226,8 @@ struct Member {
     admin: Option<Admin>,
     /// Since when the admin has another key, until all is signed by that, or for when it was seen to last.
     rotating: Option<Instant>,
+    /// Whether etcd is being asked for a rotation.
+    asks_to_rotate: bool,
     ledger: Ledger,
     /// Outside and inside the tunnel.
     bans: [Bans; 2],
@@ -292,6 +295,7 @@ impl Member {
             membership,
             admin,
             rotating,
+            asks_to_rotate: false,
             ledger,
             bans,
             stored: BTreeSet::new(),
@@ -349,11 +353,12 @@ impl Member {
             &network,
             homes.inner(),
             Pace::new(HOMES_A_SECOND, HOMES_A_SECOND),
-            Box::new(move |peer| homes.is_known(peer)),
+            Box::new(move |peer, at| homes.is_known(peer) && is_believable(at, clock::wall())),
         );
         let mut seconds = interval(Duration::from_secs(1));
         // What was on the disk counts at once.
         self.follow_rotation();
+        self.resume_rotation();
         self.take_group();
         self.publish();
         let ended = loop {

@@ -131,9 +131,13 @@ impl Admin {
     /// A new one. The keys of groups are made of `groups`, or of itself.
     pub(super) fn new(groups: Option<&[u8; KEY_LEN]>) -> Result<Self, String> {
         let seed = random()?;
-        let groups = Zeroizing::new(*groups.unwrap_or(&seed));
-        let key = SigningKey::from_seed(*seed);
-        Ok(Self { key, groups })
+        Ok(Self::with(SigningKey::from_seed(*seed), groups))
+    }
+
+    /// The same with a key that was made before.
+    pub(super) fn with(key: SigningKey, groups: Option<&[u8; KEY_LEN]>) -> Self {
+        let groups = Zeroizing::new(*groups.unwrap_or(key.seed()));
+        Self { key, groups }
     }
 
     /// As it is sealed for a hub: the second half is left out where it is the first one again.
@@ -258,18 +262,21 @@ pub(super) fn admin_of(files: &Files, trust: &Trust) -> Result<Option<Admin>, St
 /// of its fleet.
 pub(super) fn write_admin(files: &Files, admin: &Admin, trust: &Trust) -> Result<(), String> {
     let is_there = files.admin().symlink_metadata().is_ok();
-    let is_former = || {
+    let is_ours = || {
         let known = read_admin(files).ok().flatten();
-        known.is_some_and(|known| trust.former.contains(&known.key.verifying_key()))
+        let known = known.map(|known| known.key.verifying_key());
+        known.is_some_and(|known| {
+            trust.former.contains(&known) || known == admin.key.verifying_key()
+        })
     };
-    if is_there && !is_former() {
+    if is_there && !is_ours() {
         return Err(format!("{} is there already", files.admin().display()));
     }
     write(&files.admin(), &admin.to_text()?)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {
-    state_file::write(path, text).map_err(|error| {
+    state_file::write_durably(path, text).map_err(|error| {
         format!(
             "cannot write {}: {error} (TALTUN_STATE_DIR names another directory)",
             path.display()

@@ -211,7 +211,11 @@ pub fn token(
         Key::Hub(made.hub.clone())
     );
     let offer = async {
-        if store.get(&path).await?.is_some() != gives.replaces {
+        let known = store.get(&path).await?;
+        let is_removed = known
+            .as_ref()
+            .is_some_and(|entry| Signed::parse(&entry.value).is_ok_and(|known| known.removed));
+        if (known.is_some() && !is_removed) != gives.replaces {
             return Ok(false);
         }
         edit::offer_token(&store, &made, seconds)

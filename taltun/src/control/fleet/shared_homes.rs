@@ -6,10 +6,12 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use taltun_fleet::homes::is_believable;
 use taltun_fleet::{Homes, Label, record};
 use tokio::sync::watch;
 
 use crate::crypto::PublicKey;
+use crate::dataplane::clock;
 
 /// What the controller and the thread share. Clones are the same.
 #[derive(Debug, Clone)]
@@ -83,7 +85,10 @@ impl SharedHomes {
     /// Takes what etcd has of a shard.
     pub(super) fn read(&self, shard: u8, stored: &record::Homes) {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let moved = self.with(|homes| homes.read(shard, stored, |peer| known.contains(peer)));
+        let now = clock::wall();
+        let is_believed =
+            |peer: &PublicKey, at: &[u8; 12]| known.contains(peer) && is_believable(at, now);
+        let moved = self.with(|homes| homes.read(shard, stored, is_believed));
         drop(known);
         if !moved.is_empty() {
             self.changed();

@@ -3,11 +3,13 @@
 
 use std::collections::HashSet;
 
+use taltun_fleet::homes::is_believable;
 use taltun_fleet::mesh::Announcement;
 use taltun_fleet::{Heard, Home, Label};
 
 use super::{GATHER, Mesh, Target};
 use crate::crypto::PublicKey;
+use crate::dataplane::clock;
 use crate::protocol::peer::FleetPart;
 use crate::protocol::tai64n::Tai64n;
 
@@ -158,18 +160,18 @@ impl Mesh {
             return false;
         }
         let at = home.at;
+        if !is_believable(&at, clock::wall()) {
+            return false;
+        }
         let heard = self.homes.with(|homes| homes.learn(key, home));
         if heard == Heard::Nothing {
             return false;
         }
         self.homes.changed();
         target.device.note_timestamp(&key, Tai64n(at));
-        if let Some(lead) = &mut self.lead
-            && heard == Heard::Moved
-        {
-            lead.settled(&key);
-        }
-        heard == Heard::Moved
+        // It answered its own hub, and not this one, which may have been starting with it.
+        let was_starting = self.lead.as_mut().is_some_and(|lead| lead.settled(&key));
+        heard == Heard::Moved || was_starting
     }
 
     /// etcd or the disk said where peers are.

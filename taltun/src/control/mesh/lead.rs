@@ -182,9 +182,9 @@ impl Lead {
         }
     }
 
-    /// A peer is at home here, or elsewhere.
-    pub(super) fn settled(&mut self, peer: &PublicKey) {
-        self.started.remove(peer);
+    /// A peer is at home here, or elsewhere. Whether this hub was starting with it.
+    pub(super) fn settled(&mut self, peer: &PublicKey) -> bool {
+        self.started.remove(peer)
     }
 
     /// Whether this hub is starting with a peer.

@@ -35,7 +35,8 @@ impl Member {
                 return;
             }
         }
-        let Some(generation) = self.ledger.next_generation(milliseconds()) else {
+        let hub = &self.hub.settings.hub;
+        let Some(generation) = self.ledger.next_claim(hub, milliseconds()) else {
             return;
         };
         let signed = match (&self.admin, &self.membership.token) {

@@ -1,6 +1,7 @@
 //! Another key for the admin, and hubs that are none any more.
 //!
-//! The next key is on the disk before etcd has the rotation to it, so that it isn't lost with this process. Once etcd
+//! The next key is on the disk before etcd has the rotation to it, and until it is there as the admin's or another key is
+//! that, so that it isn't lost with this process, nor where etcd's answer is. Once etcd
 //! has the rotation (one transaction: of two at once one fails), all hubs that hear of it believe the next admin
 //! alone. Each keeps that on its disk. This hub signs all records anew then, and seals the next key for the hubs that
 //! are to have it. If it can't, another hub that has the key does it after a minute.
@@ -29,6 +30,7 @@ impl Member {
     pub(super) fn rotate(&mut self, asked: &FleetKeyRotate, reply: Answer) {
         match self.prepare_rotation(asked) {
             Ok((key, rotation)) => {
+                self.asks_to_rotate = true;
                 let (store, network) = (self.hub.store.clone(), self.network().clone());
                 let done = self.done.clone();
                 tokio::spawn(async move {
@@ -53,10 +55,18 @@ impl Member {
                     .to_owned(),
             );
         }
+        if self.asks_to_rotate {
+            return Err("another rotation is under way (nothing was changed)".to_owned());
+        }
         let without = asked.without.iter().map(|name| self.other_hub(name));
         let without: Vec<Label> = without.collect::<Result<_, _>>()?;
+        let groups = (!asked.group_keys).then_some(&*admin.groups);
         let next = NextAdmin {
-            admin: Admin::new((!asked.group_keys).then_some(&admin.groups))?,
+            // Etcd may have got the rotation to a key that is left from an earlier try.
+            admin: match NextAdmin::read(&self.hub.files)? {
+                Some(earlier) => Admin::with(earlier.admin.key, groups),
+                None => Admin::new(groups)?,
+            },
             without,
         };
         let to = next.admin.key.verifying_key();
@@ -146,6 +156,10 @@ impl Member {
         outcome: Result<Outcome, Error>,
         reply: Answer,
     ) {
+        if matches!(changed, Changed::Rotated(..)) {
+            self.asks_to_rotate = false;
+        }
+        // The next key stays on the disk in any case: etcd may have the rotation, or get it yet.
         let answer = match (outcome, changed) {
             (Ok(Outcome::Done), Changed::Rotated(key, rotation)) => self.rotated(&key, rotation),
             (Ok(Outcome::Done), Changed::Removed(hub, removals, had_admin)) => {
@@ -156,20 +170,10 @@ impl Member {
                 }
                 Ok(removed(&hub, had_admin))
             }
-            (Ok(_), changed) => {
-                if matches!(changed, Changed::Rotated(..)) {
-                    NextAdmin::remove(&self.hub.files);
-                }
+            (Ok(_), _) => {
                 Err("another hub was faster; look at `taltun fleet status` and try again (nothing was changed)".into())
             }
-            // The next key stays on the disk: etcd may have the rotation.
-            (Err(error @ Error::Uncertain(_)), _) => Err(not_made(&error)),
-            (Err(error), changed) => {
-                if matches!(changed, Changed::Rotated(..)) {
-                    NextAdmin::remove(&self.hub.files);
-                }
-                Err(not_made(&error))
-            }
+            (Err(error), _) => Err(not_made(&error)),
         };
         self.publish();
         reply.outcome(answer.map(response::Done).map_err(Refused::from));
@@ -207,40 +211,69 @@ impl Member {
             return;
         }
         self.membership.trust = self.ledger.trust().clone();
-        if let Err(error) = self.membership.write(&self.hub.files) {
+        let written = self.membership.write(&self.hub.files);
+        if let Err(error) = &written {
             warn!("fleet: {error}; the rotation of the admin's key is in memory only");
         }
         self.rotating = Some(Instant::now());
         self.heard = Heard::Anew;
         self.admin = None;
-        let next = NextAdmin::read(&self.hub.files).unwrap_or_else(|error| {
-            warn!("fleet: {error}");
-            None
-        });
-        let is_admin = |next: &NextAdmin| {
-            let key = next.admin.key.verifying_key();
-            self.membership.trust.admins.contains(&key)
-        };
-        if let Some(next) = next.filter(is_admin) {
-            self.become_admin(next);
-        } else {
-            info!("fleet: the admin has another key from now on");
-            self.take_admin(&Key::Sealed(self.hub.settings.hub.clone()));
+        match self.next_admin() {
+            Some(next) if self.is_admin(&next) => self.become_admin(next, written.is_ok()),
+            next => {
+                info!("fleet: the admin has another key from now on");
+                self.take_admin(&Key::Sealed(self.hub.settings.hub.clone()));
+                if next.is_some() {
+                    // It is no admin's, and won't be any more.
+                    NextAdmin::remove(&self.hub.files);
+                }
+            }
         }
-        NextAdmin::remove(&self.hub.files);
         self.say_who();
         self.is_unsaved = true;
         self.save();
     }
 
-    /// This hub made the key that is the admin's by now.
-    fn become_admin(&mut self, next: NextAdmin) {
+    /// Goes on where this process ended in the middle of a rotation. To be called at its start.
+    pub(super) fn resume_rotation(&mut self) {
+        if self.admin.is_none()
+            && let Some(next) = self.next_admin().filter(|next| self.is_admin(next))
+        {
+            self.become_admin(next, true);
+        }
+    }
+
+    /// The key on the disk that is to be the admin's, or is by now.
+    fn next_admin(&self) -> Option<NextAdmin> {
+        NextAdmin::read(&self.hub.files).unwrap_or_else(|error| {
+            warn!("fleet: {error}");
+            None
+        })
+    }
+
+    fn is_admin(&self, next: &NextAdmin) -> bool {
+        let key = next.admin.key.verifying_key();
+        self.membership.trust.admins.contains(&key)
+    }
+
+    /// This hub made the key that is the admin's by now. Its first place on the disk is kept until it has the other one,
+    /// and `is_told`: the disk has it that this is the admin's key.
+    fn become_admin(&mut self, next: NextAdmin, is_told: bool) {
         let NextAdmin { admin, without } = next;
         info!("fleet: this hub has the new key of the admin");
         let written = membership::write_admin(&self.hub.files, &admin, &self.membership.trust);
-        if let Err(error) = written {
-            warn!("fleet: {error}; the admin's key is in memory only");
+        match written {
+            Ok(()) if is_told => NextAdmin::remove(&self.hub.files),
+            Ok(()) => {}
+            Err(error) => {
+                let next = self.hub.files.next_admin();
+                warn!(
+                    "fleet: {error}; the admin's key is in {} alone",
+                    next.display()
+                );
+            }
         }
+        self.rotating.get_or_insert_with(Instant::now);
         for hub in &without {
             match self.removals(&admin.key, hub) {
                 Ok(removals) => self.take_and_write(removals),
