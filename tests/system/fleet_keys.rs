@@ -119,6 +119,8 @@ fn stolen_hub() -> Result<()> {
         Ok(names(&status(hubs.node(MADRID))?)? == ["madrid"]
             && problems.contains("removed this hub"))
     })?;
+    // It was killed above.
+    drop(hubs.nodes.remove(usize::from(PARIS)));
     hubs.stop()
 }
 
