@@ -77,7 +77,7 @@ fn line<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("texts and numbers are always JSON")
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 pub fn read(text: &str) -> Result<Export, BadExport> {
     #[derive(Deserialize)]
     struct Version {

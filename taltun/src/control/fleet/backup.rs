@@ -178,7 +178,7 @@ async fn take_all(
     Ok(())
 }
 
-/// The same as [`write`], again where etcd is slow: somebody waits for thousands of records, not for one.
+/// The same as [`write()`], again where etcd is slow: somebody waits for thousands of records, not for one.
 async fn write_surely(
     store: &Store,
     trust: &Trust,
