@@ -61,7 +61,7 @@ impl<'l> Hubs<'l> {
             let keys = Keys::generate(&taltun()?)?;
             let (own, name) = (Lan::address(number), NAMES[usize::from(number)]);
             let text = format!(
-                "[interface]\nmode = \"server\"\ntun_name = \"taltun0\"\nvip = \"{}/24\"\n\
+                "[interface]\nmode = \"server\"\ntun_name = \"taltun0\"\nvip = \"{}/16\"\n\
                  local_addr = \"0.0.0.0:9000\"\nprivate_key = \"{}\"\npublic_endpoint = \"{own}\"\n\n\
                  [fleet]\nname = \"example\"\nhub = \"{name}\"\netcd = {endpoints:?}\n\
                  endpoint = \"{own}:9000\"\n{more}",

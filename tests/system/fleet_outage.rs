@@ -271,7 +271,8 @@ fn backup_of(hub: &Node, peers: u16) -> Result<String> {
         key[..2].copy_from_slice(&[high, low]);
         let peer = record::Peer {
             name: format!("peer-{number}").parse()?,
-            vips: vec![[10, 201, high, low].into()],
+            // In the network of the hubs, after what they give by themselves.
+            vips: vec![[10, 200, high + 1, low].into()],
             networks: Vec::new(),
             limits: record::Limits::default(),
             extra: record::Extra::new(),
