@@ -229,7 +229,7 @@ fn peers(node: &Node) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn fleet_dir(node: &Node) -> PathBuf {
+pub fn fleet_dir(node: &Node) -> PathBuf {
     node.directory().join("state/taltun0/fleet")
 }
 

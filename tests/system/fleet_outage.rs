@@ -20,6 +20,7 @@ use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Lan, private_prefix};
 use taltun_tests::traffic::ping::Pinger;
 
+use crate::fleet_keys::fleet_dir;
 use crate::fleet_mesh::{Hubs, homes, status, vip, vip_of};
 use crate::support::{Case, ensure_answers, ensure_answers_within, eventually, taltun};
 
@@ -122,8 +123,9 @@ fn etcd_stopped() -> Result<()> {
     let mut roamer = Some(at_hub(&hubs, None, 5, &carla, PARIS)?);
     let dora = at_hub(&hubs, None, 6, &dora, ROME)?;
     ensure_answers(&lan.hosts[3], bea_at)?;
-    eventually("it is on the disk", SOON, || {
-        Ok(status(hubs.node(ROME))?["saved_at"].is_number())
+    let snapshot = fleet_dir(hubs.node(ROME)).join("snapshot");
+    eventually("all peers are on the disk", SOON, || {
+        Ok(std::fs::read_to_string(&snapshot).is_ok_and(|text| text.contains("dora")))
     })?;
     let lasting = duration()?;
     let (gap, (roamed, restarted)) = gap_while(&lan.hosts[3], bea_at, || {
