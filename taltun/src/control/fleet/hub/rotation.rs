@@ -61,9 +61,17 @@ impl Member {
         let without = asked.without.iter().map(|name| self.other_hub(name));
         let without: Vec<Label> = without.collect::<Result<_, _>>()?;
         let groups = (!asked.group_keys).then_some(&*admin.groups);
+        let trust = &self.membership.trust;
+        let is_former = |next: &NextAdmin| trust.former.contains(&next.admin.key.verifying_key());
         let next = NextAdmin {
-            // Etcd may have got the rotation to a key that is left from an earlier try.
-            admin: match NextAdmin::read(&self.hub.files)? {
+            admin: match NextAdmin::read(&self.hub.files)?.filter(|next| !is_former(next)) {
+                // It is the admin's, and may be nowhere else on the disk.
+                Some(earlier) if self.is_admin(&earlier) => {
+                    membership::write_admin(&self.hub.files, admin, trust)?;
+                    self.membership.write(&self.hub.files)?;
+                    Admin::new(groups)?
+                }
+                // Etcd may have got the rotation to a key that is left from an earlier try.
                 Some(earlier) => Admin::with(earlier.admin.key, groups),
                 None => Admin::new(groups)?,
             },
