@@ -1,7 +1,6 @@
 //! A fleet: two hubs with the same peers and bans by way of a real etcd, in good days and bad ones.
 
 use std::io::Write as _;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Star, WIRE_A, WIRE_B, private_prefix};
 use taltun_tests::traffic::ping::Pinger;
 
+use crate::fleet_mesh::fleet_dir;
 use crate::support::{
     Case, UP_LIMIT, ensure_answers, ensure_answers_within, ensure_silent, eventually, taltun,
 };
@@ -559,7 +559,7 @@ fn refused() -> Result<()> {
     ensure!(refused.contains("for the hub rome"), "{refused}");
     let token = done(&fleet.on(madrid, &["token", "paris", "--serve-only"])?)?;
     // Another fleet's key isn't this one's, and nobody throws it away; the token is still good afterwards.
-    let state = fleet_dir(paris.directory());
+    let state = fleet_dir(paris);
     let foreign = state.join("admin.key");
     std::fs::create_dir_all(&state)?;
     std::fs::write(&foreign, "07".repeat(32))?;
@@ -601,9 +601,4 @@ fn refused() -> Result<()> {
         "{text}"
     );
     fleet.stop()
-}
-
-/// Where a hub keeps what it is in its fleet.
-fn fleet_dir(directory: &Path) -> std::path::PathBuf {
-    directory.join("state/taltun0/fleet")
 }

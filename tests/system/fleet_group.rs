@@ -13,7 +13,7 @@ use taltun_tests::sys::{self, Signal};
 use taltun_tests::topology::{Lan, private_prefix};
 use taltun_tests::traffic::ping::Pinger;
 
-use crate::fleet_mesh::{Hubs, answer_keys, homes, status, vip};
+use crate::fleet_mesh::{Hubs, homes, status, vip};
 use crate::support::{Case, ensure_answers, eventually};
 use crate::wireguard::{Program, Wg, WgKeys, WgPeer};
 
@@ -204,18 +204,12 @@ fn stand_in() -> Result<()> {
     let etcd = Etcd::start(&lan.bridge, 1)?;
     let more = format!("group = \"eu\"\nshared_address = \"{SHARED}\"\n");
     let mut hubs = Hubs::joined(&lan, &etcd, 3, &more)?;
-    for node in &hubs.nodes {
-        eventually("one key", SOON, || {
-            let keys = answer_keys(node)?;
-            Ok(keys.len() == 3 && keys.iter().all(|key| *key == keys[0]))
-        })?;
-    }
+    let key = hubs.wait_for_one_key()?;
     hubs.wait_until_whole()?;
     eventually("one hub has the address", SOON, || {
         let led = leader(&hubs, &[0, 1, 2])?;
         Ok(led == Some(0) && has_shared(&hubs, 0)? && !has_shared(&hubs, 1)?)
     })?;
-    let key = answer_keys(hubs.node(0))?.remove(0);
     let mut clients = Vec::new();
     for number in 0..count {
         let host = &lan.hosts[usize::from(3 + number)];

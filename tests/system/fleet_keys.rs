@@ -1,7 +1,7 @@
 //! Keys of a fleet: a hub that was stolen, with the admin's key on its disk, and hubs that are removed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +10,7 @@ use taltun_tests::etcd::Etcd;
 use taltun_tests::node::Node;
 use taltun_tests::topology::{Lan, private_prefix};
 
-use crate::fleet_mesh::{Hubs, status};
+use crate::fleet_mesh::{Hubs, answer_keys, fleet_dir, status};
 use crate::support::{Case, eventually};
 
 pub const CASES: &[Case] = &[Case {
@@ -206,12 +206,8 @@ fn names(status: &Value) -> Result<Vec<String>> {
 
 /// The public keys that the hubs answer as by what a hub knows, each once.
 fn answers_as(node: &Node) -> Result<Vec<String>> {
-    let status = status(node)?;
-    let hubs = status["hubs"].as_array().context("no hubs")?;
-    let mut keys: Vec<String> = hubs
-        .iter()
-        .filter_map(|hub| hub["answers_as"].as_str().map(str::to_owned))
-        .collect();
+    let mut keys = answer_keys(node)?;
+    keys.retain(|key| !key.is_empty());
     keys.sort();
     keys.dedup();
     Ok(keys)
@@ -227,10 +223,6 @@ fn peers(node: &Node) -> Result<Vec<String>> {
         .collect();
     names.sort();
     Ok(names)
-}
-
-pub fn fleet_dir(node: &Node) -> PathBuf {
-    node.directory().join("state/taltun0/fleet")
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

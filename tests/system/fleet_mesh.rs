@@ -2,6 +2,7 @@
 //! between peers of two hubs.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -89,6 +90,18 @@ impl<'l> Hubs<'l> {
         }
         hubs.wait_until_whole()?;
         Ok(hubs)
+    }
+
+    /// Waits until all answer with the key of their one group, by what each knows of all, and says which it is.
+    pub fn wait_for_one_key(&self) -> Result<String> {
+        for node in &self.nodes {
+            eventually("one key", SOON, || {
+                let keys = answer_keys(node)?;
+                let own = own_key(node)?;
+                Ok(keys.len() == self.nodes.len() && keys.iter().all(|key| *key == own))
+            })?;
+        }
+        own_key(self.node(0))
     }
 
     /// Waits until each hub hears all others.
@@ -251,6 +264,11 @@ fn relay() -> Result<()> {
     hubs.stop()
 }
 
+/// Where a hub keeps what it is in its fleet.
+pub(crate) fn fleet_dir(node: &Node) -> PathBuf {
+    node.directory().join("state/taltun0/fleet")
+}
+
 /// The keys that the peers of hubs know, by what a hub says.
 pub(crate) fn answer_keys(node: &Node) -> Result<Vec<String>> {
     let status = status(node)?;
@@ -274,15 +292,8 @@ fn group() -> Result<()> {
     hubs.fleet(0, &["init"])?;
     let token = hubs.fleet(0, &["token", "paris", "--serve-only"])?;
     hubs.fleet(1, &["join", token.trim()])?;
-    for node in &hubs.nodes {
-        eventually("one key", SOON, || {
-            let keys = answer_keys(node)?;
-            let own = own_key(node)?;
-            Ok(keys.len() == 2 && keys.iter().all(|key| *key == own))
-        })?;
-    }
+    let key = hubs.wait_for_one_key()?;
     hubs.wait_until_whole()?;
-    let key = answer_keys(hubs.node(0))?.remove(0);
     ensure!(
         hubs.keys.iter().all(|keys| keys.public != key),
         "a key of their own"

@@ -11,7 +11,7 @@ use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Lan, private_prefix};
 
 use crate::fleet_group::{EACH, show, stock_client, watch};
-use crate::fleet_mesh::{Hubs, answer_keys, homes, status, vip};
+use crate::fleet_mesh::{Hubs, homes, status, vip};
 use crate::support::{Case, ensure_answers, eventually};
 
 pub const CASES: &[Case] = &[Case {
@@ -52,14 +52,8 @@ fn nudge() -> Result<()> {
     let lan = Lan::create(&private_prefix(), 5)?;
     let etcd = Etcd::start(&lan.bridge, 1)?;
     let mut hubs = Hubs::joined(&lan, &etcd, 3, "group = \"eu\"\n")?;
-    for node in &hubs.nodes {
-        eventually("one key", SOON, || {
-            let keys = answer_keys(node)?;
-            Ok(keys.len() == 3 && keys.iter().all(|key| *key == keys[0]))
-        })?;
-    }
+    let key = hubs.wait_for_one_key()?;
     hubs.wait_until_whole()?;
-    let key = answer_keys(hubs.node(0))?.remove(0);
     let (client_host, other_host) = (&lan.hosts[3], &lan.hosts[4]);
     let led = |hub: u8, is_led: bool| -> Result<()> {
         let verb = if is_led { "add" } else { "del" };

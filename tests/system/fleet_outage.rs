@@ -20,8 +20,7 @@ use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Lan, private_prefix};
 use taltun_tests::traffic::ping::Pinger;
 
-use crate::fleet_keys::fleet_dir;
-use crate::fleet_mesh::{Hubs, homes, status, vip, vip_of};
+use crate::fleet_mesh::{Hubs, fleet_dir, homes, status, vip, vip_of};
 use crate::support::{Case, ensure_answers, ensure_answers_within, eventually, taltun};
 
 pub const CASES: &[Case] = &[

@@ -58,6 +58,10 @@ fn problem(node: &Node) -> Result<Option<String>> {
     Ok(node.status()?.rights.privileged_problem)
 }
 
+fn wait_until_missed(node: &Node) -> Result<()> {
+    eventually("it is missed", UP_LIMIT, || Ok(problem(node)?.is_some()))
+}
+
 /// Whether a node has a UDP socket at this port.
 fn listens_on(node: &Node, port: u16) -> Result<bool> {
     let table = fs::read_to_string(format!("/proc/{}/net/udp", node.pid()))?
@@ -127,11 +131,7 @@ fn stopped() -> Result<()> {
 
     // Nobody asks it for anything, and it is missed all the same.
     send_signal(process, Signal::Pause)?;
-    eventually(
-        "it is missed",
-        UP_LIMIT,
-        || Ok(problem(&lab.hub)?.is_some()),
-    )?;
+    wait_until_missed(&lab.hub)?;
     send_signal(process, Signal::Resume)?;
     eventually("it is back", UP_LIMIT, || Ok(problem(&lab.hub)?.is_none()))?;
     take_down(lab)
@@ -209,11 +209,7 @@ fn gro_of_veth() -> Result<()> {
     wait_for_sockets(&lab, 2)?;
     let process = privileged_of(&lab.hub)?;
     send_signal(process, Signal::Pause)?;
-    eventually(
-        "it is missed",
-        UP_LIMIT,
-        || Ok(problem(&lab.hub)?.is_some()),
-    )?;
+    wait_until_missed(&lab.hub)?;
     lab.hub.end(Signal::Terminate)?;
     ensure!(merges()?);
     ensure_gone(process)?;

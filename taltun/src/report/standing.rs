@@ -34,7 +34,7 @@ pub struct StandingCounts {
 /// How long the packets of a way stood in the last minute.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Stood {
-    /// Half of them no longer than this; the class is twice as wide as it is precise.
+    /// Half of them no longer than this, which is the [most](most_seconds) of their class.
     pub median_seconds: f64,
     /// And 99 of 100 no longer than this.
     pub p99_seconds: f64,

@@ -1,6 +1,7 @@
 //! What makes this machine a hub of its fleet, on its disk: whom it believes, by what right it is
 //! this hub, and the admin's key, if it has that, or is about to replace it.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,8 @@ use crate::crypto::KEY_LEN;
 
 /// Bytes of such a file at the most.
 const LARGEST: u64 = 64 << 10;
+/// What is wrong with a file that should have the admin's key.
+const NO_KEY: &str = "this is no admin's key";
 
 /// Where the files of a tunnel's fleet are.
 #[derive(Debug, Clone)]
@@ -74,11 +77,10 @@ impl Membership {
     /// What is on the disk; `None` if this machine is no hub of a fleet yet.
     pub(super) fn read(files: &Files) -> Result<Option<Self>, String> {
         let path = files.member();
-        let wrong = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-        let Some(text) = state_file::read(&path, LARGEST).map_err(|error| wrong(&error))? else {
+        let wrong = |why: &dyn Display| wrong(&path, why);
+        let Some(text) = read(&path)? else {
             return Ok(None);
         };
-        let text = Zeroizing::new(text);
         let text: Text = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
         if text.version != 1 {
             return Err(wrong(&"a newer Taltun wrote it"));
@@ -194,15 +196,13 @@ impl NextAdmin {
     /// What is on the disk, if it is.
     pub(super) fn read(files: &Files) -> Result<Option<Self>, String> {
         let path = files.next_admin();
-        let wrong = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-        let Some(text) = state_file::read(&path, LARGEST).map_err(|error| wrong(&error))? else {
+        let Some(text) = read(&path)? else {
             return Ok(None);
         };
-        let text = Zeroizing::new(text);
-        let text: NextText = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+        let text: NextText = serde_json::from_str(&text).map_err(|error| wrong(&path, &error))?;
         let admin = Admin::of_text(&Zeroizing::new(text.key));
         Ok(Some(Self {
-            admin: admin.ok_or_else(|| wrong(&"this is no admin's key"))?,
+            admin: admin.ok_or_else(|| wrong(&path, &NO_KEY))?,
             without: text.without,
         }))
     }
@@ -228,14 +228,11 @@ impl NextAdmin {
 /// The admin's key, if this hub has it.
 pub(super) fn read_admin(files: &Files) -> Result<Option<Admin>, String> {
     let path = files.admin();
-    let wrong = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-    let Some(text) = state_file::read(&path, LARGEST).map_err(|error| wrong(&error))? else {
+    let Some(text) = read(&path)? else {
         return Ok(None);
     };
-    let admin = Admin::of_text(&Zeroizing::new(text));
-    admin
-        .map(Some)
-        .ok_or_else(|| wrong(&"this is no admin's key"))
+    let admin = Admin::of_text(&text);
+    admin.map(Some).ok_or_else(|| wrong(&path, &NO_KEY))
 }
 
 /// The same, which has to be of the fleet whose admins are these: with another one this hub would sign what
@@ -273,6 +270,16 @@ pub(super) fn write_admin(files: &Files, admin: &Admin, trust: &Trust) -> Result
         return Err(format!("{} is there already", files.admin().display()));
     }
     write(&files.admin(), &admin.to_text()?)
+}
+
+/// What is in one of these files; `None` if there is none.
+fn read(path: &Path) -> Result<Option<Zeroizing<String>>, String> {
+    let text = state_file::read(path, LARGEST).map_err(|error| wrong(path, &error))?;
+    Ok(text.map(Zeroizing::new))
+}
+
+fn wrong(path: &Path, why: &dyn Display) -> String {
+    format!("{}: {why}", path.display())
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {
