@@ -34,6 +34,7 @@ pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {
 }
 
 /// The same for what can't be had again: it is on the disk when this returns, also if the power fails then.
+#[cfg(feature = "fleet")]
 pub(super) fn write_durably(file: &Path, text: &str) -> io::Result<()> {
     replace(file, text, File::sync_all)?;
     let dir = file.parent().unwrap_or(Path::new("/"));
