@@ -11,7 +11,9 @@ use std::time::Instant;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use taltun_crypto::aead::{Message, open_all, seal_all};
-use taltun_crypto::{AeadKey, BackEnd, PrivateKey, PublicKey, TAG_LEN, diffie_hellman_all};
+use taltun_crypto::{
+    AeadKey, BackEnd, PrivateKey, PublicKey, TAG_LEN, constant_time_eq, diffie_hellman_all, mac,
+};
 
 /// Above this a difference is certain (dudect takes the same).
 const TELLS: f64 = 10.0;
@@ -82,6 +84,21 @@ fn main() {
         diffie_hellman_all(&pairs, |_, secret| drop(black_box(secret)));
         start.elapsed().as_nanos() as f64
     });
+    tells |= compare(
+        "MAC of a handshake: compare with one that is wrong in its first or last byte",
+        cases,
+        |_, class| {
+            let expected = mac(&[7; 32], &[&[1; 116]]);
+            let mut given = expected;
+            given[if class { expected.len() - 1 } else { 0 }] ^= 1;
+            // One takes less than the clock can tell.
+            let start = Instant::now();
+            for _ in 0..64 {
+                black_box(constant_time_eq(black_box(&expected), black_box(&given)));
+            }
+            start.elapsed().as_nanos() as f64
+        },
+    );
     assert!(!tells, "a duration tells a secret");
 }
 
