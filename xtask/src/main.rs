@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod built_of;
 mod chaos;
+mod deny;
 mod dist;
 mod fuzz;
 mod instructions;
@@ -60,6 +61,8 @@ enum Task {
     Fuzz(fuzz::Arguments),
     /// Writes the pages about `unsafe` and dependencies, and checks licences and sources.
     Inventory(inventory::Arguments),
+    /// Has cargo-deny look at licences, sources and known weaknesses of what the program is built of.
+    Deny(deny::Arguments),
     /// Puts faults into copies of the protocol, each of which the model has to find.
     Mutants(mutants::Arguments),
     /// Makes faults around a tunnel, and looks at what comes of each.
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
         Task::Kani(arguments) => kani::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Inventory(arguments) => inventory::run(&arguments),
+        Task::Deny(arguments) => deny::run(&arguments),
         Task::Mutants(arguments) => mutants::run(&arguments),
         Task::Chaos(arguments) => chaos::run(&arguments),
         Task::Soak(arguments) => soak::run(&arguments),

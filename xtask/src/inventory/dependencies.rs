@@ -1,40 +1,51 @@
 //! What the program is built of: who keeps each package, under which licence, and where it is from.
-//! A policy of a few lines, which is what `cargo deny check licenses bans sources` would ask about;
-//! known weaknesses (`advisories`) are in a database that can't be had everywhere, so looking into it
-//! is a command of its own: `cargo deny check advisories`, where cargo-deny is installed.
+//! What it may be built of stands in `deny.toml`, which is cargo-deny's file (`cargo xtask deny`); this
+//! holds the program to the same wherever there is cargo.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use spdx::{Expression, LicenseReq, ParseMode};
 
 use crate::built_of::{self, Package};
+use crate::workspace::root;
 
 /// Of what platform the page is.
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
-/// Licences that a package may have; of several to choose from, one of these is enough.
-const ALLOWED: &[&str] = &[
-    "0BSD",
-    "Apache-2.0",
-    "Apache-2.0 WITH LLVM-exception",
-    "BSD-2-Clause",
-    "BSD-3-Clause",
-    "CC0-1.0",
-    "ISC",
-    "MIT",
-    "MIT-0",
-    "Unicode-3.0",
-    "Unlicense",
-    "Zlib",
-];
-/// Where packages may come from: the registry, as cargo names it.
-const SOURCE: &str = "registry+https://github.com/rust-lang/crates.io-index";
-/// Packages that may not come back, and why.
-const BANNED: &[(&str, &str)] = &[
-    ("atty", "std::io::IsTerminal"),
-    ("openssl", "the cryptography is Rust's and ring's"),
-    ("openssl-sys", "the cryptography is Rust's and ring's"),
-];
+
+/// What of `deny.toml` can be told from what cargo knows.
+#[derive(Deserialize)]
+pub struct Policy {
+    licenses: Licenses,
+    bans: Bans,
+    sources: Sources,
+}
+
+#[derive(Deserialize)]
+struct Licenses {
+    allow: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Bans {
+    deny: Vec<Banned>,
+}
+
+#[derive(Deserialize)]
+struct Banned {
+    #[serde(rename = "crate")]
+    name: String,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Sources {
+    allow_registry: Vec<String>,
+}
 
 /// The packages of others that are built into `taltun`, in alphabetic order.
 pub fn packages() -> Result<Vec<Package>> {
@@ -44,45 +55,43 @@ pub fn packages() -> Result<Vec<Package>> {
     Ok(packages)
 }
 
-/// Why a package may not be there, a line each.
-pub fn refused(packages: &[Package]) -> Vec<String> {
-    packages.iter().filter_map(refusal).collect()
-}
-
-fn refusal(package: &Package) -> Option<String> {
-    let name = &package.name;
-    if let Some((_, instead)) = BANNED.iter().find(|(banned, _)| banned == name) {
-        return Some(format!("{name} may not come back: {instead}"));
+impl Policy {
+    /// The one of this repository.
+    pub fn read() -> Result<Self> {
+        let text = fs::read_to_string(root().join("deny.toml")).context("can't read deny.toml")?;
+        toml::from_str(&text).context("deny.toml isn't as expected")
     }
-    if package.source.as_deref() != Some(SOURCE) {
-        return Some(format!(
-            "{name} isn't from the registry: {:?}",
-            package.source
-        ));
+
+    /// Why packages may not be there, a line each.
+    pub fn refused(&self, packages: &[Package]) -> Vec<String> {
+        packages.iter().filter_map(|it| self.refusal(it)).collect()
     }
-    let license = package.license.as_deref().unwrap_or_default();
-    (!is_allowed(license)).then(|| format!("{name} has a licence that isn't allowed: {license:?}"))
-}
 
-/// Whether a licence is allowed: all parts of AND, one part of OR.
-fn is_allowed(license: &str) -> bool {
-    let license = license.replace('/', " OR ");
-    // Those of packages nest no deeper than this.
-    let plain = license.replace(['(', ')'], " ");
-    if license.contains('(') {
-        return plain.split(" AND ").all(|part| any(part.trim()));
+    fn refusal(&self, package: &Package) -> Option<String> {
+        let name = &package.name;
+        if let Some(banned) = self.bans.deny.iter().find(|banned| &banned.name == name) {
+            return Some(format!("{name} may not come back: {}", banned.reason));
+        }
+        let source = package.source.as_deref().unwrap_or_default();
+        let registry = source.strip_prefix("registry+");
+        if !registry.is_some_and(|it| self.sources.allow_registry.iter().any(|from| from == it)) {
+            return Some(format!("{name} isn't from the registry: {source:?}"));
+        }
+        let license = package.license.as_deref().unwrap_or_default();
+        (!self.allows(license))
+            .then(|| format!("{name} has a licence that isn't allowed: {license:?}"))
     }
-    plain
-        .split(" OR ")
-        .any(|part| part.split(" AND ").all(is_listed))
-}
 
-fn any(license: &str) -> bool {
-    license.split(" OR ").any(is_listed)
-}
-
-fn is_listed(license: &str) -> bool {
-    ALLOWED.contains(&license.trim())
+    /// Whether a licence is allowed: all parts of AND, one part of OR.
+    fn allows(&self, license: &str) -> bool {
+        let is_listed = |asked: &LicenseReq| {
+            let asked = asked.to_string();
+            self.licenses.allow.iter().any(|allowed| allowed == &asked)
+        };
+        // Some write a slash for OR.
+        let parsed = Expression::parse_mode(license, ParseMode::LAX);
+        parsed.is_ok_and(|license| license.evaluate(is_listed))
+    }
 }
 
 /// The page.
@@ -95,7 +104,7 @@ pub fn page(packages: &[Package]) -> String {
         "# What the program is built of, and who keeps it\n\n\
          Written by `cargo xtask inventory` from what cargo knows of Linux on x86-64; a test fails until it is up \
          to date. {} packages of others are built into the program, from {} homes. Another test refuses \
-         licences that `xtask/src/inventory/dependencies.rs` doesn't allow, packages that are banned there, \
+         licences that `deny.toml` doesn't allow, packages that are banned there, \
          and any source but the registry.\n\n\
          | home | packages |\n|---|---|\n",
         packages.len(),
@@ -134,6 +143,8 @@ mod tests {
 
     use super::*;
 
+    const SOURCE: &str = "registry+https://github.com/rust-lang/crates.io-index";
+
     fn package(name: &str, license: &str, source: &str) -> Package {
         Package {
             name: name.to_owned(),
@@ -147,27 +158,37 @@ mod tests {
 
     #[test]
     fn what_is_not_allowed_is_refused_with_its_reason() {
-        assert_eq!(refusal(&package("a", "MIT OR GPL-3.0", SOURCE)), None);
+        let policy = Policy::read().unwrap();
+        assert_eq!(
+            policy.refusal(&package("a", "MIT OR GPL-3.0", SOURCE)),
+            None
+        );
         for (package, why) in [
             (package("a", "GPL-3.0", SOURCE), "licence"),
             (package("a", "MIT AND GPL-3.0", SOURCE), "licence"),
             (package("a", "", SOURCE), "licence"),
+            (package("a", "my own", SOURCE), "licence"),
             (package("a", "MIT", "git+https://example.org/a"), "registry"),
+            (
+                package("a", "MIT", "registry+https://example.org/index"),
+                "registry",
+            ),
             (package("openssl", "MIT", SOURCE), "come back"),
         ] {
-            let said = refusal(&package).unwrap_or_default();
+            let said = policy.refusal(&package).unwrap_or_default();
             assert!(said.contains(why), "{said}");
         }
     }
 
     #[test]
     fn licences_may_be_combined() {
-        assert!(is_allowed("Apache-2.0/MIT"));
-        assert!(is_allowed("(MIT OR Apache-2.0) AND Unicode-3.0"));
-        assert!(is_allowed(
-            "Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT"
-        ));
-        assert!(!is_allowed("(MIT OR Apache-2.0) AND OpenSSL"));
+        let policy = Policy::read().unwrap();
+        assert!(policy.allows("Apache-2.0/MIT"));
+        assert!(policy.allows("(MIT OR Apache-2.0) AND Unicode-3.0"));
+        assert!(policy.allows("Apache-2.0 WITH LLVM-exception OR Apache-2.0 OR MIT"));
+        assert!(policy.allows("Apache-2.0 WITH LLVM-exception"));
+        assert!(!policy.allows("(MIT OR Apache-2.0) AND OpenSSL"));
+        assert!(!policy.allows("GPL-2.0 WITH Classpath-exception-2.0"));
     }
 
     #[test]

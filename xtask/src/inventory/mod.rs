@@ -12,6 +12,8 @@ use anyhow::{Context, Result};
 use crate::built_of::Package;
 use crate::workspace::{keep_written, root};
 
+use dependencies::Policy;
+
 /// The arguments of `cargo xtask inventory`.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -41,7 +43,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             good = false;
         }
     }
-    let refused = dependencies::refused(&packages);
+    let refused = Policy::read()?.refused(&packages);
     for why in &refused {
         println!("{why}");
     }
@@ -86,6 +88,7 @@ mod tests {
     #[test]
     fn each_dependency_has_a_licence_and_a_source_that_are_allowed() {
         let packages = dependencies::packages().unwrap();
-        assert_eq!(dependencies::refused(&packages), Vec::<String>::new());
+        let refused = Policy::read().unwrap().refused(&packages);
+        assert_eq!(refused, Vec::<String>::new());
     }
 }
