@@ -3,65 +3,48 @@
 //! The kernel takes only so many at once, so they go in several messages of one byte each, which says whether more
 //! follow.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 
-/// Most sockets that a message has, which is the kernel's limit (`SCM_MAX_FD`).
-const MOST: usize = 253;
+use crate::os::descriptors::{self, MOST};
+
 /// What a message says: others follow, or that it is the last one.
 const MORE: u8 = b'+';
 const LAST: u8 = b'\n';
 
 /// Hands over its sockets.
 pub fn send_sockets(channel: impl AsFd, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let send = |word, some: &[_]| descriptors::send(&channel, &[word], some, SendFlags::empty());
     let (first, last) = sockets.split_at(sockets.len().saturating_sub(1) / MOST * MOST);
     for some in first.chunks(MOST) {
-        send(&channel, MORE, some)?;
+        send(MORE, some)?;
     }
-    send(&channel, LAST, last)
-}
-
-fn send(channel: impl AsFd, word: u8, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
-    let mut rights = SendAncillaryBuffer::new(&mut space);
-    if !rights.push(SendAncillaryMessage::ScmRights(sockets)) {
-        return Err(io::Error::other("too many sockets for a message"));
-    }
-    sendmsg(
-        channel,
-        &[IoSlice::new(&[word])],
-        &mut rights,
-        SendFlags::NOSIGNAL,
-    )?;
-    Ok(())
+    send(LAST, last)
 }
 
 /// Takes these sockets.
+///
+/// # Errors
+/// `EMFILE` where this process may not have so many open; `UnexpectedEof` where not all were sent.
 pub(super) fn receive_sockets(channel: impl AsFd) -> io::Result<Vec<OwnedFd>> {
     let mut sockets = Vec::new();
-    while receive(&channel, &mut sockets)? == MORE {}
-    Ok(sockets)
-}
-
-/// Takes those of one message, and says what that says.
-fn receive(channel: impl AsFd, sockets: &mut Vec<OwnedFd>) -> io::Result<u8> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
-    let mut rights = RecvAncillaryBuffer::new(&mut space);
-    let mut word = [LAST];
-    let mut data = [IoSliceMut::new(&mut word)];
-    recvmsg(channel, &mut data, &mut rights, RecvFlags::CMSG_CLOEXEC)?;
-    for message in rights.drain() {
-        if let RecvAncillaryMessage::ScmRights(some) = message {
-            sockets.extend(some);
+    loop {
+        let mut word = [LAST];
+        let came = descriptors::receive(&channel, &mut word)?;
+        if came.lacks_some {
+            return Err(Errno::MFILE.into());
+        }
+        if came.bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        sockets.extend(came.descriptors);
+        if word != [MORE] {
+            return Ok(sockets);
         }
     }
-    Ok(word[0])
 }
 
 #[cfg(test)]
@@ -87,5 +70,14 @@ mod tests {
             let found = received.iter().position(is_socket);
             assert_eq!(found, count.checked_sub(1));
         }
+    }
+
+    #[test]
+    fn who_sends_no_more_than_a_part_has_sent_nothing() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        descriptors::send(&ours, &[MORE], &[theirs.as_fd()], SendFlags::empty()).unwrap();
+        drop(ours);
+        let error = receive_sockets(&theirs).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -57,8 +57,10 @@ where
 pub(crate) fn begin(name: &'static CStr, files: impl FnOnce(usize) -> usize) -> io::Result<Begun> {
     close_inherited();
     let channel = io::stdin().as_fd().try_clone_to_owned()?;
-    let not_for_people = || io::Error::other("a tunnel starts this command for itself");
-    let sockets = receive_sockets(&channel).map_err(|_| not_for_people())?;
+    let sockets = receive_sockets(&channel).map_err(|error| match error.raw_os_error() {
+        Some(libc::EMFILE) => error,
+        _ => io::Error::other("a tunnel starts this command for itself"),
+    })?;
     confine(name, files(sockets.len()))?;
     Ok(Begun {
         name,

@@ -1,23 +1,19 @@
 //! Frames and descriptors between the tunnel and the privileged process, over a pair of Unix sockets that keep each
 //! frame apart (`SOCK_SEQPACKET`).
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
-    sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
 
 use super::verb::MOST_SOCKETS;
+use crate::os::descriptors::{self, Came};
 
 /// The longest frame, bytes.
 pub const FRAME_MAX: usize = 4096;
 /// Most descriptors of a frame.
 const MOST: usize = MOST_SOCKETS as usize;
+const _: () = assert!(MOST <= descriptors::MOST);
 
 /// What came.
 #[derive(Debug)]
@@ -45,23 +41,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// `WouldBlock` where the other end hasn't read the frames before it: each reads one before it sends another.
 pub fn send(channel: BorrowedFd<'_>, frame: &[u8], with: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
-    let mut rights = SendAncillaryBuffer::new(&mut space);
-    if !with.is_empty() && !rights.push(SendAncillaryMessage::ScmRights(with)) {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    loop {
-        let sent = sendmsg(
-            channel,
-            &[IoSlice::new(frame)],
-            &mut rights,
-            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
-        );
-        match sent {
-            Err(Errno::INTR) => {}
-            other => return other.map(drop).map_err(io::Error::from),
-        }
-    }
+    descriptors::send(channel, frame, with, SendFlags::DONTWAIT)
 }
 
 /// Waits for the next frame.
@@ -69,31 +49,22 @@ pub fn send(channel: BorrowedFd<'_>, frame: &[u8], with: &[BorrowedFd<'_>]) -> i
 /// # Errors
 /// `InvalidData` for one that is too long.
 pub fn receive(channel: BorrowedFd<'_>) -> io::Result<Received> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
-    let mut rights = RecvAncillaryBuffer::new(&mut space);
     let mut frame = vec![0; FRAME_MAX];
-    let message = loop {
-        let mut data = [IoSliceMut::new(&mut frame)];
-        match recvmsg(channel, &mut data, &mut rights, RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => {}
-            other => break other?,
-        }
-    };
-    // What is there is taken in any case, so that it is closed.
-    let mut descriptors = Vec::new();
-    for part in rights.drain() {
-        if let RecvAncillaryMessage::ScmRights(some) = part {
-            descriptors.extend(some);
-        }
-    }
-    if message.flags.contains(ReturnFlags::TRUNC) {
+    // What comes with it is taken in any case, so that it is closed.
+    let Came {
+        bytes,
+        descriptors,
+        is_cut,
+        lacks_some,
+    } = descriptors::receive(channel, &mut frame)?;
+    if is_cut {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    frame.truncate(message.bytes);
+    frame.truncate(bytes);
     Ok(Received {
         frame,
         descriptors,
-        lacks_some: message.flags.contains(ReturnFlags::CTRUNC),
+        lacks_some,
     })
 }
 
