@@ -335,6 +335,17 @@ impl Node {
         self.child.id()
     }
 
+    /// It and its helpers, which it has started itself.
+    pub fn processes(&self) -> Result<Vec<u32>> {
+        let mut all = vec![self.pid()];
+        let mut at = 0;
+        while let Some(process) = all.get(at) {
+            all.extend(children(*process)?);
+            at += 1;
+        }
+        Ok(all)
+    }
+
     /// Where it keeps its files.
     pub fn directory(&self) -> &Path {
         self.site.directory()
@@ -436,16 +447,28 @@ impl Drop for Node {
 /// The process that a tunnel has started with this command, whatever its arguments.
 pub fn process_of(tunnel: u32, command: &str) -> Result<u32> {
     let words = format!("taltun\0{command}\0");
-    for task in fs::read_dir(format!("/proc/{tunnel}/task"))? {
+    let is_it = |child: &u32| {
+        let line = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        line.starts_with(words.as_bytes())
+    };
+    let found = children(tunnel)?.into_iter().find(is_it);
+    found.with_context(|| format!("it has no {command}"))
+}
+
+/// How many files a process has open.
+pub fn open_files(process: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{process}/fd"))?.count())
+}
+
+fn children(process: u32) -> Result<Vec<u32>> {
+    let mut all = Vec::new();
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
         let children = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
         for child in children.split_whitespace() {
-            let line = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
-            if line.starts_with(words.as_bytes()) {
-                return Ok(child.parse()?);
-            }
+            all.push(child.parse()?);
         }
     }
-    bail!("it has no {command}")
+    Ok(all)
 }
 
 /// `taltun run`, logging to a file.

@@ -2,7 +2,8 @@
 //! after each, what must hold whatever happens:
 //!
 //! * traffic comes back by itself within [`BACK`](world::BACK);
-//! * what is outside the tunnel is never answered, while the fault lasts and after it;
+//! * of datagrams that are sent without end, none leaves the client beside the tunnel ([`watch`]), while the
+//!   fault lasts and after it;
 //! * both programs run, and say how they are;
 //! * at the end, stopped in order, they leave nothing behind.
 //!
@@ -14,15 +15,21 @@
 //! Which faults come, and in which order, is a matter of the seed alone.
 
 pub mod faults;
+pub mod watch;
 pub mod world;
 
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::random::Random;
 use faults::Fault;
+use watch::Watch;
 use world::World;
+
+/// How long a kill switch may be open that somebody took away: it is noticed and put back within three seconds.
+pub const CLOSED_AGAIN: Duration = Duration::from_secs(3);
 
 /// What became of a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,13 +43,22 @@ pub struct Outcome {
 /// Has a fault happen, and looks at what came of it.
 pub fn suffer(world: &mut World, fault: &Fault) -> Outcome {
     let outcome = (|| -> Result<Duration> {
+        let before = (!fault.opens).then(|| Watch::start(&world.pair));
+        let before = before.transpose()?;
         (fault.begin)(world).context("it can't be made")?;
-        let leak = world.is_closed().context("while it lasts");
-        std::thread::sleep(fault.lasts);
+        let watch = if let Some(watch) = before {
+            watch
+        } else {
+            thread::sleep(CLOSED_AGAIN);
+            Watch::start(&world.pair)?
+        };
+        let meanwhile = (fault.meanwhile)(world).context("while it lasts");
+        thread::sleep(fault.lasts);
         (fault.end)(world).context("it can't be ended")?;
-        leak?;
+        meanwhile?;
         let back = world.is_back()?;
-        world.is_closed().context("after it")?;
+        let leaked = watch.finish()?;
+        ensure!(leaked == 0, "{leaked} packets left beside the tunnel");
         for (who, node) in [("client", &world.client), ("server", &world.server)] {
             node.status().with_context(|| format!("the {who}"))?;
         }

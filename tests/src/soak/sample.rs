@@ -4,8 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use crate::chaos::world::open_files;
-use crate::node::Node;
+use crate::node::{Node, open_files};
 
 /// More memory than this has to be there for a growth to be one: less is what an allocator keeps.
 const SLACK_KIB: u64 = 4 * 1024;
@@ -20,18 +19,27 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// What a node has now.
+    /// What a node and its helpers have now, together.
     pub fn take(node: &Node) -> Result<Self> {
-        let status = fs::read_to_string(format!("/proc/{}/status", node.pid()))?;
-        let memory = status.lines().find_map(|line| {
-            let rest = line.strip_prefix("VmRSS:")?;
-            rest.split_whitespace().next()?.parse().ok()
-        });
-        Ok(Self {
-            memory_kib: memory.context("the kernel doesn't say what a program takes")?,
-            files: open_files(node)?,
-        })
+        let mut sum = Self {
+            memory_kib: 0,
+            files: 0,
+        };
+        for process in node.processes()? {
+            sum.memory_kib += memory_kib(process)?;
+            sum.files += open_files(process)?;
+        }
+        Ok(sum)
     }
+}
+
+fn memory_kib(process: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let memory = status.lines().find_map(|line| {
+        let rest = line.strip_prefix("VmRSS:")?;
+        rest.split_whitespace().next()?.parse().ok()
+    });
+    memory.context("the kernel doesn't say what a program takes")
 }
 
 /// What there was in the first and in the last third of a time.

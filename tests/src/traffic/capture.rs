@@ -58,18 +58,29 @@ pub struct Capture {
 impl Capture {
     /// Listens on `interface` in `namespace`, to IPv4 and IPv6.
     pub fn start(namespace: &Namespace, interface: &str) -> Result<Self> {
-        let socket: UdpSocket = namespace
-            .run(|| {
-                let socket = sys::socket(libc::AF_PACKET, libc::SOCK_RAW, 0)?;
-                let index = sys::interface_index(interface)?;
-                sys::bind_packet_socket(&socket, index, EVERY_PROTOCOL)?;
-                io::Result::Ok(socket)
-            })?
-            .with_context(|| format!("can't listen on {interface}"))?
-            .into();
         let has_ethernet = namespace
             .ip(&format!("-o link show dev {interface}"))?
             .contains("link/ether");
+        let index = namespace.run(|| sys::interface_index(interface))?;
+        let index = index.with_context(|| format!("can't listen on {interface}"))?;
+        Self::listen(namespace, index, has_ethernet)
+    }
+
+    /// Listens on all interfaces of `namespace` that are of Ethernet, also on those that come later.
+    pub fn everywhere(namespace: &Namespace) -> Result<Self> {
+        // No interface has this number: it stands for all.
+        Self::listen(namespace, 0, true)
+    }
+
+    fn listen(namespace: &Namespace, index: u32, has_ethernet: bool) -> Result<Self> {
+        let socket: UdpSocket = namespace
+            .run(|| {
+                let socket = sys::socket(libc::AF_PACKET, libc::SOCK_RAW, 0)?;
+                sys::bind_packet_socket(&socket, index, EVERY_PROTOCOL)?;
+                io::Result::Ok(socket)
+            })?
+            .context("can't listen to packets")?
+            .into();
         socket.set_read_timeout(Some(PAUSE))?;
         let stop = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&stop);
