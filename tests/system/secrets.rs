@@ -36,6 +36,10 @@ pub const CASES: &[Case] = &[
 const LIMIT: Duration = Duration::from_secs(10);
 /// Most bytes of memory that are read at once.
 const PIECE: usize = 1 << 20;
+/// So many sessions later, one is forgotten: three before the newest are kept for what is on its way.
+const RENEWALS: usize = 5;
+/// Memory is there or isn't by pages, bytes.
+const PAGE: u64 = 4096;
 
 /// A secret that is looked for, by what it is called.
 struct Secret {
@@ -85,10 +89,8 @@ fn search(pid: u32, secrets: &[Secret]) -> Result<BTreeMap<&'static str, String>
         let mut piece = vec![0; PIECE + 64];
         while at < end {
             let length = piece.len().min((end - at) as usize);
-            let Ok(read) = memory.read_at(&mut piece[..length], at) else {
-                // Reserved, and without memory behind it.
-                break;
-            };
+            // Less than was asked for comes where a page in the middle can't be read; then the next one is tried.
+            let read = memory.read_at(&mut piece[..length], at).unwrap_or(0);
             searched += read;
             for secret in secrets {
                 if let Some(place) = find(&piece[..read], &secret.bytes) {
@@ -97,10 +99,15 @@ fn search(pid: u32, secrets: &[Secret]) -> Result<BTreeMap<&'static str, String>
                     found.entry(secret.what).or_insert(place);
                 }
             }
-            at += PIECE as u64;
+            at += if read == length {
+                PIECE as u64
+            } else {
+                (read as u64 / PAGE + 1) * PAGE
+            };
         }
     }
-    ensure!(searched > 1 << 20, "only {searched} bytes were searched");
+    // A helper has little more than its stacks.
+    ensure!(searched > 1 << 18, "only {searched} bytes were searched");
     Ok(found)
 }
 
@@ -157,6 +164,31 @@ fn what_is_over_is_wiped() -> Result<()> {
     eventually("all keys in use are found", LIMIT, || {
         Ok(found(hub.pid(), &used)?.len() == used.len())
     })?;
+    let helpers = hub.processes()?.split_off(1);
+    ensure!(!helpers.is_empty(), "it has no helper");
+    for helper in helpers {
+        let told = found(helper, &used)?;
+        ensure!(told.is_empty(), "a helper has in memory {told:?}");
+    }
+    // The session is renewed, so that nothing comes by the old one any more.
+    for _ in 0..RENEWALS {
+        peer.connect()?;
+    }
+    let mut left = BTreeMap::new();
+    let wiped = eventually("an earlier session's keys are wiped", LIMIT, || {
+        left = found(hub.pid(), &used[1..3])?;
+        Ok(left.is_empty())
+    });
+    wiped.with_context(|| format!("in memory is {left:?}"))?;
+    let [sending, receiving] = peer.session_keys().context("there is a session")?;
+    let used = [
+        Secret::bytes("the session's key to us", &sending),
+        Secret::bytes("the session's key from us", &receiving),
+        Secret::bytes("the preshared key", &STANDARD.decode(&preshared)?),
+    ];
+    eventually("the keys of the newest session are found", LIMIT, || {
+        Ok(found(hub.pid(), &used)?.len() == used.len())
+    })?;
     let texts = [
         Secret::text("the text of our own key", &own.private),
         Secret::text("the text of the preshared key", &preshared),
@@ -169,10 +201,8 @@ fn what_is_over_is_wiped() -> Result<()> {
     // Both peers go, and with them their sessions.
     fs::write(hub.config(), hub_text(&own, "", ""))?;
     hub.tell(&["reload"])?;
-    let over = &used[1..];
-    let mut left = BTreeMap::new();
     let wiped = eventually("what is over is wiped", LIMIT, || {
-        left = found(hub.pid(), over)?;
+        left = found(hub.pid(), &used)?;
         Ok(left.is_empty())
     });
     wiped.with_context(|| format!("in memory is {left:?}"))?;
@@ -247,13 +277,12 @@ fn nothing_tells_a_key() -> Result<()> {
         ),
     ] {
         fs::write(hub.config(), file)?;
-        let wrong = said(&hub, &["reload"])?;
+        let wrong = said(&hub, &["reload"], false)?;
         outputs.push((format!("the reload of {what}"), wrong));
         let config = hub.config();
-        let mut check = hub.command();
-        let output = check.arg("check").arg("--config").arg(&config).output()?;
-        let text = [output.stdout, output.stderr].concat();
-        outputs.push((format!("the check of {what}"), text));
+        let config = config.to_str().context("a path of letters")?;
+        let wrong = said(&hub, &["check", "--config", config], false)?;
+        outputs.push((format!("the check of {what}"), wrong));
     }
     for node in [&hub, &client] {
         outputs.push(("the log".to_owned(), node.log().into_bytes()));
@@ -270,7 +299,7 @@ fn nothing_tells_a_key() -> Result<()> {
         }
     }
     // There is one that has them, for who asks for it: so the search finds what is there.
-    let exported = said(&hub, &["export", "taltun0"])?;
+    let exported = said(&hub, &["export", "taltun0"], true)?;
     ensure!(
         find(&exported, &secrets[0].bytes).is_some(),
         "export has no key"
@@ -296,7 +325,10 @@ fn answers(hub: &Node) -> Result<Vec<(String, Vec<u8>)>> {
         &["ban", "ana"],
         &["unban", "ana"],
     ] {
-        outputs.push((format!("taltun {}", words.join(" ")), said(hub, words)?));
+        outputs.push((
+            format!("taltun {}", words.join(" ")),
+            said(hub, words, true)?,
+        ));
     }
     Ok(outputs)
 }
@@ -308,10 +340,17 @@ fn peers_with(own: &Keys, more: &str, peers: &str, wrong: &str) -> String {
     hub_text(own, more, &peers.replace(line.unwrap_or_default(), &wrong))
 }
 
-/// All that a command says, whether it succeeds or not.
-fn said(node: &Node, words: &[&str]) -> Result<Vec<u8>> {
+/// All that a command says, which has to succeed or to be refused.
+fn said(node: &Node, words: &[&str], succeeds: bool) -> Result<Vec<u8>> {
     let output = node.command().args(words).output()?;
-    Ok([output.stdout, output.stderr].concat())
+    let text = [output.stdout, output.stderr].concat();
+    ensure!(
+        output.status.success() == succeeds,
+        "taltun {}: {}",
+        words.join(" "),
+        String::from_utf8_lossy(&text)
+    );
+    Ok(text)
 }
 
 fn metrics(pair: &Pair) -> Result<Vec<u8>> {

@@ -16,6 +16,9 @@ const PREFIX: &str = "taltun-soak";
 /// From one line of figures to the next.
 const TELL: Duration = Duration::from_mins(1);
 
+/// No session goes on for longer without another handshake: they are renewed each 120 s.
+const RENEWED: Duration = Duration::from_mins(3);
+
 /// The arguments of `cargo xtask soak`.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -72,7 +75,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         datagrams[1],
         datagrams[0]
     );
-    let mut failed = false;
+    let renewals = begun.elapsed().as_secs() / RENEWED.as_secs();
+    let mut failed = handshakes <= renewals;
+    if failed {
+        println!("FAILED: {handshakes} handshakes, so sessions weren't renewed");
+    }
     for (who, samples) in [("hub", hub), ("client", client)] {
         let growth = Growth::of(&samples).context("too short to tell: three rounds at least")?;
         let (first, last) = (growth.first, growth.last);

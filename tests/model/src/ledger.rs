@@ -111,17 +111,25 @@ impl Ledger {
 
 /// Counters that were used on each session that somebody sends on, by the receiver's index.
 #[derive(Debug, Default)]
-pub(crate) struct Nonces(HashMap<u32, HashSet<u64>>);
+pub(crate) struct Nonces {
+    used: HashMap<u32, HashSet<u64>>,
+    /// Each session that ever began, by both its indices.
+    begun: HashSet<(u32, u32)>,
+}
 
 impl Nonces {
-    /// A session begins on which the receiver has this index. An earlier one with the same index is
-    /// over, with its key.
-    pub(crate) fn begin(&mut self, receiver: u32) {
-        self.0.insert(receiver, HashSet::new());
+    /// A session begins, on which the receiver has the index `remote`. An earlier one with the same index is
+    /// over, with its key; and none begins twice, which would use its key from the first counter again.
+    pub(crate) fn begin(&mut self, local: u32, remote: u32) {
+        assert!(
+            self.begun.insert((local, remote)),
+            "session {local:#x} to {remote:#x} begins twice"
+        );
+        self.used.insert(remote, HashSet::new());
     }
 
     pub(crate) fn spend(&mut self, receiver: u32, counter: u64) {
-        let used = self.0.get_mut(&receiver);
+        let used = self.used.get_mut(&receiver);
         let used = used.expect("data is sent on a session that never began");
         assert!(
             used.insert(counter),

@@ -320,7 +320,7 @@ impl World {
                 }
                 Event::SessionBegun { local, remote } => {
                     assert!(node.indices.contains(&local), "a session without an index");
-                    node.nonces.begin(remote);
+                    node.nonces.begin(local, remote);
                     self.tally.sessions += 1;
                 }
                 Event::Moved(_) => self.tally.moves += 1,
