@@ -69,8 +69,8 @@ const TOO_MUCH: [&str; 2] = ["200 MB of TCP", "under load"];
 pub struct Arguments {
     /// Only `ebpf`, the tests of the eBPF programs; only `verdicts`, those of them that take single
     /// frames; only `af_xdp`, the system tests of AF_XDP, with zero copy where the kernel's
-    /// virtio-net does it; `short`, the few minutes that CI runs, on kernels of its own; or only
-    /// system tests whose names contain this. Without it: `ebpf`, then `interop`.
+    /// virtio-net does it; `short`, the few minutes that CI runs, on kernels of its own if none is
+    /// named; or only system tests whose names contain this. Without it: `ebpf`, then `interop`.
     #[arg(long, value_name = "FILTER")]
     only: Option<String>,
     /// A kernel to run them on: 5.10, 6.1, 6.12 or 7; can be given several times. Default: all
@@ -257,7 +257,8 @@ impl Short {
 
 /// Runs the tests on each kernel.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    if arguments.only.as_deref() == Some(SHORT) {
+    let is_short = arguments.only.as_deref() == Some(SHORT);
+    if is_short && arguments.kernel.is_empty() {
         return run_short();
     }
     let machines = Machines::new()?;
@@ -266,6 +267,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         Some(EBPF) => vec![Suite::Ebpf],
         Some(VERDICTS) => vec![Suite::Verdicts],
         Some(AF_XDP) => vec![Suite::AfXdp],
+        Some(SHORT) => vec![Suite::Verdicts, Suite::KernelWireguard],
         Some(filter) => vec![Suite::System(filter.into())],
     };
     let share = share()?;
