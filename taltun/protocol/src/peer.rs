@@ -1,12 +1,22 @@
 //! A peer, as far as workers may touch it: sessions in transition, endpoint, activity and
 //! packets that wait for a handshake.
 //!
+//! | file | concern |
+//! |---|---|
+//! | `activity` | when packets came and went, and how many |
+//! | `handling` | what is done with its packets besides, and what it is in a fleet |
+//! | `sessions` | the session that seals, and those that still open what is on its way |
+//!
 //! Everything here is shared between the controller and the workers. Workers come here once
 //! a run of packets of one peer, not once a packet. What only the controller knows of a
 //! peer (handshake state, timers, cookies) is in [`super::device`].
 
+mod activity;
+mod handling;
+mod sessions;
+
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use taltun_common::bucket::Rate;
@@ -21,6 +31,12 @@ use super::session::{Role, Session};
 use super::staged::Staged;
 use super::time::Time;
 use taltun_crypto::PublicKey;
+
+pub(super) use activity::{Activity, Amount};
+pub use handling::{FleetPart, Handling};
+
+use activity::read_time;
+use sessions::Sessions;
 
 /// A peer that went back and forth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,64 +76,6 @@ pub(super) enum WorkerRequest {
     Moved = 4,
     /// Data went either way, for the first time in a while.
     Used = 8,
-}
-
-/// What is done with a peer's packets besides sealing and opening them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Handling {
-    /// Those that come from it are held until it is their turn.
-    pub hold_up: bool,
-    /// Those that go to it are.
-    pub hold_down: bool,
-    /// The DSCP of a packet is written to its datagram's header.
-    pub copy_dscp: bool,
-}
-
-impl Handling {
-    const HOLD_UP: u8 = 1;
-    const HOLD_DOWN: u8 = 2;
-    const COPY_DSCP: u8 = 4;
-
-    fn bits(self) -> u8 {
-        let bit = |yes: bool, bit: u8| if yes { bit } else { 0 };
-        bit(self.hold_up, Self::HOLD_UP)
-            | bit(self.hold_down, Self::HOLD_DOWN)
-            | bit(self.copy_dscp, Self::COPY_DSCP)
-    }
-
-    fn of(bits: u8) -> Self {
-        Self {
-            hold_up: bits & Self::HOLD_UP != 0,
-            hold_down: bits & Self::HOLD_DOWN != 0,
-            copy_dscp: bits & Self::COPY_DSCP != 0,
-        }
-    }
-}
-
-/// What a peer is in the fleet of this hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(u8)]
-pub enum FleetPart {
-    /// It is this hub's alone, or there is no fleet.
-    #[default]
-    None = 0,
-    /// A peer that all hubs of the fleet have. Another hub may bring what it sends.
-    Peer = 1,
-    /// Another hub. What it brings goes to peers of this hub and to no third one.
-    Hub = 2,
-    /// Such a peer that is at home at another hub: what is for it goes there.
-    Away = 3,
-}
-
-impl FleetPart {
-    fn of(byte: u8) -> Self {
-        match byte {
-            1 => Self::Peer,
-            2 => Self::Hub,
-            3 => Self::Away,
-            _ => Self::None,
-        }
-    }
 }
 
 /// Control messages that one peer may send a second, and at once.
@@ -167,235 +125,6 @@ pub struct Peer {
     control_full_at: Mutex<u64>,
     /// When packets came and went.
     pub(super) activity: Activity,
-}
-
-/// The sessions of a peer in transition (paper §6.3, and the kernel's `keypairs`).
-///
-/// The kernel keeps one session before the current one. With lost confirmations and
-/// handshakes that cross, the other side may still seal on one that is older than that, or
-/// already on one that another initiation replaced; so a few are kept.
-#[derive(Debug, Default)]
-struct Sessions {
-    /// Those before, newest first: still open what is on its way.
-    older: Vec<Arc<Session>>,
-    /// The one that seals.
-    current: Option<Arc<Session>>,
-    /// Made as responder, not yet confirmed by data: opens, doesn't seal.
-    next: Option<Arc<Session>>,
-    /// No longer used; the controller takes their indices back.
-    retired: Vec<Arc<Session>>,
-}
-
-/// How many sessions open packets beside the current and the next one.
-const OLDER_SESSIONS: usize = 3;
-
-impl Sessions {
-    fn begin(&mut self, session: Arc<Session>, role: Role) {
-        match role {
-            Role::Initiator => {
-                let replaced = [self.next.take(), self.current.replace(session)];
-                self.demote(replaced);
-            }
-            Role::Responder => {
-                let replaced = self.next.replace(session);
-                self.demote([replaced]);
-            }
-        }
-    }
-
-    /// Data arrived on `session` for the first time: it becomes current, unless that was
-    /// made after it.
-    fn promote(&mut self, session: &Arc<Session>) {
-        let current_is_newer = self
-            .current
-            .as_ref()
-            .is_some_and(|current| current.born() > session.born());
-        if current_is_newer {
-            return;
-        }
-        let promoted = match self.older.iter().position(|old| Arc::ptr_eq(old, session)) {
-            Some(at) => Some(self.older.remove(at)),
-            None => self.next.take_if(|next| Arc::ptr_eq(next, session)),
-        };
-        if let Some(promoted) = promoted {
-            let replaced = self.current.replace(promoted);
-            self.demote([replaced]);
-        }
-    }
-
-    fn demote<const N: usize>(&mut self, sessions: [Option<Arc<Session>>; N]) {
-        self.older.splice(0..0, sessions.into_iter().flatten());
-        let kept = self.older.len().min(OLDER_SESSIONS);
-        self.retired.extend(self.older.drain(kept..));
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Arc<Session>> {
-        self.older.iter().chain(&self.current).chain(&self.next)
-    }
-}
-
-/// Points in time and byte counts, in nanoseconds of [`Time`], zero for "never".
-#[derive(Debug, Default)]
-pub(super) struct Activity {
-    /// First data sent since anything authenticated was received.
-    unanswered_since: AtomicU64,
-    /// First data received since anything authenticated was sent.
-    unacknowledged_since: AtomicU64,
-    /// Last authenticated packet either way.
-    last_traversal: AtomicU64,
-    /// Last packet that came, empty or not.
-    last_received: AtomicU64,
-    /// Last packet that wasn't empty, either way.
-    last_data: AtomicU64,
-    /// The controller wants to hear of the next that isn't empty.
-    awaits_data: AtomicBool,
-    last_handshake: AtomicU64,
-    handshakes: AtomicU64,
-    rx_bytes: AtomicU64,
-    /// Those of them that are handshake messages.
-    rx_handshake_bytes: AtomicU64,
-    tx_bytes: AtomicU64,
-    rx_packets: AtomicU64,
-    tx_packets: AtomicU64,
-}
-
-/// Authenticated messages: how many, and how long together.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Amount {
-    pub(super) packets: u64,
-    pub(super) bytes: u64,
-}
-
-impl Amount {
-    /// One message.
-    pub(super) fn one(bytes: u64) -> Self {
-        Self { packets: 1, bytes }
-    }
-
-    /// One more message of so many bytes.
-    pub(super) fn add(&mut self, bytes: u64) {
-        self.packets += 1;
-        self.bytes += bytes;
-    }
-}
-
-impl Activity {
-    /// Authenticated messages were sent.
-    pub(super) fn sent(&self, now: Time, amount: Amount, data: bool) {
-        self.count_sent(amount);
-        self.last_traversal.store(now.as_nanos(), Ordering::Relaxed);
-        self.unacknowledged_since.store(0, Ordering::Relaxed);
-        if data {
-            self.last_data.store(now.as_nanos(), Ordering::Relaxed);
-            start(&self.unanswered_since, now);
-        }
-    }
-
-    /// Packets were received.
-    pub(super) fn received(&self, now: Time, amount: Amount, data: bool) {
-        self.heard(now, amount);
-        self.last_received.store(now.as_nanos(), Ordering::Relaxed);
-        if data {
-            self.last_data.store(now.as_nanos(), Ordering::Relaxed);
-            start(&self.unacknowledged_since, now);
-        }
-    }
-
-    /// The controller wants to hear of the next data. It may miss what passes at this very moment.
-    pub(super) fn await_data(&self) {
-        self.awaits_data.store(true, Ordering::Relaxed);
-    }
-
-    /// Data has passed; whether the controller waited for it.
-    pub(super) fn was_awaited(&self) -> bool {
-        // Read first: in a busy flow nobody does.
-        self.awaits_data.load(Ordering::Relaxed) && self.awaits_data.swap(false, Ordering::Relaxed)
-    }
-
-    /// A control message of `bytes` was sent: no timer counts it.
-    pub(super) fn sent_control(&self, bytes: u64) {
-        self.count_sent(Amount::one(bytes));
-    }
-
-    /// A control message of `bytes` was received: no timer counts it.
-    pub(super) fn received_control(&self, bytes: u64) {
-        self.count_received(Amount::one(bytes));
-    }
-
-    fn count_sent(&self, amount: Amount) {
-        self.tx_bytes.fetch_add(amount.bytes, Ordering::Relaxed);
-        self.tx_packets.fetch_add(amount.packets, Ordering::Relaxed);
-    }
-
-    fn count_received(&self, amount: Amount) {
-        self.rx_bytes.fetch_add(amount.bytes, Ordering::Relaxed);
-        self.rx_packets.fetch_add(amount.packets, Ordering::Relaxed);
-    }
-
-    /// An authenticated handshake message of `bytes` was received.
-    pub(super) fn received_handshake(&self, now: Time, bytes: u64) {
-        self.rx_handshake_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.heard(now, Amount::one(bytes));
-    }
-
-    /// Something authenticated was received.
-    fn heard(&self, now: Time, amount: Amount) {
-        self.count_received(amount);
-        self.last_traversal.store(now.as_nanos(), Ordering::Relaxed);
-        self.unanswered_since.store(0, Ordering::Relaxed);
-    }
-
-    pub(super) fn unanswered_since(&self) -> Option<Time> {
-        read_time(&self.unanswered_since)
-    }
-
-    pub(super) fn forget_unanswered(&self) {
-        self.unanswered_since.store(0, Ordering::Relaxed);
-    }
-
-    pub(super) fn unacknowledged_since(&self) -> Option<Time> {
-        read_time(&self.unacknowledged_since)
-    }
-
-    pub(super) fn forget_unacknowledged(&self) {
-        self.unacknowledged_since.store(0, Ordering::Relaxed);
-    }
-
-    pub(super) fn last_traversal(&self) -> Option<Time> {
-        read_time(&self.last_traversal)
-    }
-
-    pub(super) fn last_received(&self) -> Option<Time> {
-        read_time(&self.last_received)
-    }
-
-    pub(super) fn last_data(&self) -> Option<Time> {
-        read_time(&self.last_data)
-    }
-
-    pub(super) fn handshake_completed(&self, now: Time) {
-        self.last_handshake.store(now.as_nanos(), Ordering::Relaxed);
-        self.handshakes.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The last handshake tells nothing any more of whether the peer is there.
-    pub(super) fn forget_handshake(&self) {
-        self.last_handshake.store(0, Ordering::Relaxed);
-    }
-}
-
-fn start(since: &AtomicU64, now: Time) {
-    // Read first: in a busy flow it is nearly always set already.
-    if since.load(Ordering::Relaxed) == 0 {
-        let _ = since.compare_exchange(0, now.as_nanos(), Ordering::Relaxed, Ordering::Relaxed);
-    }
-}
-
-fn read_time(time: &AtomicU64) -> Option<Time> {
-    match time.load(Ordering::Relaxed) {
-        0 => None,
-        nanos => Some(Time::from_nanos(nanos)),
-    }
 }
 
 impl Peer {

@@ -99,7 +99,7 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "a keepalive is answered by a keepalive",
-        "taltun/protocol/src/peer.rs",
+        "taltun/protocol/src/peer/activity.rs",
         "        self.last_received.store(now.as_nanos(), Ordering::Relaxed);\n        if data {",
         "        self.last_received.store(now.as_nanos(), Ordering::Relaxed);\n        if data || amount.packets > 0 {",
     ),
