@@ -55,7 +55,8 @@ pub enum Heard {
 /// The homes of all peers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Homes {
-    homes: BTreeMap<PublicKey, Home>,
+    /// By shard: each is written and compared by itself.
+    homes: BTreeMap<(u8, PublicKey), Home>,
     /// Shards of which the store doesn't have what is known here.
     unwritten: BTreeSet<u8>,
 }
@@ -77,12 +78,12 @@ impl Homes {
     }
 
     fn merge(&mut self, peer: PublicKey, home: Home) -> Heard {
-        let known = self.homes.get(&peer);
+        let known = self.get(&peer);
         if known.is_some_and(|known| *known >= home) {
             return Heard::Nothing;
         }
         let stayed = known.is_some_and(|known| known.hub == home.hub);
-        self.homes.insert(peer, home);
+        self.homes.insert(place(&peer), home);
         if stayed { Heard::Stayed } else { Heard::Moved }
     }
 
@@ -127,8 +128,9 @@ impl Homes {
     }
 
     fn of_shard(&self, shard: u8) -> impl Iterator<Item = (&PublicKey, &Home)> {
-        let homes = self.homes.iter();
-        homes.filter(move |(peer, _)| shard_of(peer) == shard)
+        let [first, last] = [[0; 32], [u8::MAX; 32]].map(|key| (shard, PublicKey(key)));
+        let homes = self.homes.range(first..=last);
+        homes.map(|((_, peer), home)| (peer, home))
     }
 
     /// What is to be written of a shard.
@@ -159,16 +161,21 @@ impl Homes {
 
     /// Where a peer is at home.
     pub fn get(&self, peer: &PublicKey) -> Option<&Home> {
-        self.homes.get(peer)
+        self.homes.get(&place(peer))
     }
 
     /// Forgets a peer that was removed.
     pub fn forget(&mut self, peer: &PublicKey) {
-        self.homes.remove(peer);
+        self.homes.remove(&place(peer));
     }
 
     /// All homes.
     pub fn all(&self) -> impl Iterator<Item = (&PublicKey, &Home)> {
-        self.homes.iter()
+        self.homes.iter().map(|((_, peer), home)| (peer, home))
     }
+}
+
+/// Where the home of a peer is kept.
+fn place(peer: &PublicKey) -> (u8, PublicKey) {
+    (shard_of(peer), *peer)
 }

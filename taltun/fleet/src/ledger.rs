@@ -81,6 +81,8 @@ pub enum Verdict {
 pub struct Ledger {
     trust: Trust,
     held: BTreeMap<Key, Signed>,
+    /// Keys of which another record counts, or none any more, since [`Self::take_changed`].
+    changed: BTreeSet<Key>,
 }
 
 impl Ledger {
@@ -89,6 +91,7 @@ impl Ledger {
         Self {
             trust,
             held: BTreeMap::new(),
+            changed: BTreeSet::new(),
         }
     }
 
@@ -149,6 +152,7 @@ impl Ledger {
             self.trust.rotate(signed.signer(), next);
         }
         self.held.insert(key.clone(), signed);
+        self.changed.insert(key.clone());
         Verdict::New
     }
 
@@ -371,7 +375,15 @@ impl Ledger {
         for key in &former {
             self.held.remove(key);
         }
-        !former.is_empty()
+        let is_any = !former.is_empty();
+        self.changed.extend(former);
+        is_any
+    }
+
+    /// The keys of which another record counts than when this was last asked, or none any more: what follows all
+    /// records needn't read those that stayed.
+    pub fn take_changed(&mut self) -> BTreeSet<Key> {
+        std::mem::take(&mut self.changed)
     }
 
     /// The generation of what an admin signs next: later than all that is known here, and than

@@ -207,7 +207,7 @@ pub async fn run(
             Some(learned) = learned.recv() => engine.learn(learned, &mut host).await,
             Some(call) = calls.recv() => engine.handle_call(call, &reader),
             new = next_of(&mut news) => match new {
-                New::Peers(peers) => reader.ask_fleet(peers),
+                New::Peers => reader.ask_fleet(),
                 New::Bans(bans) => engine.follow_fleet_bans(&bans),
                 New::Hubs(hubs) => engine.follow_hubs(&hubs),
                 New::Homes => engine.follow_homes(),

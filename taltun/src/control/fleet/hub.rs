@@ -7,6 +7,7 @@
 mod claims;
 mod clocks;
 mod group;
+mod known_peers;
 mod published;
 mod rotation;
 
@@ -30,6 +31,7 @@ use tokio::time::{interval, sleep, sleep_until};
 use tracing::{info, warn};
 
 use self::clocks::Clocks;
+use self::known_peers::KnownPeers;
 use super::edits::Prepared;
 use super::health::{self, Asking};
 use super::link::{Answer, FleetBan, FleetEdit, FleetHub, Link, NotEdited, Seen, Told};
@@ -51,6 +53,8 @@ const FULL: Duration = Duration::from_secs(600);
 const LEASE: u32 = 10;
 /// How long changes gather before the tunnel gets them.
 const GATHER: Duration = Duration::from_millis(20);
+/// The same while etcd tells all that it has: the tunnel needn't take ten thousand peers over in a hundred parts.
+const LISTING: Duration = Duration::from_secs(1);
 /// How often the disk gets what is new, at the most.
 const SAVE: Duration = Duration::from_secs(5);
 /// Records that don't count of which each is told, at the most.
@@ -229,6 +233,7 @@ struct Member {
     /// Whether etcd is being asked for a rotation.
     asks_to_rotate: bool,
     ledger: Ledger,
+    peers: KnownPeers,
     /// Outside and inside the tunnel.
     bans: [Bans; 2],
     /// What etcd has.
@@ -297,6 +302,7 @@ impl Member {
             rotating,
             asks_to_rotate: false,
             ledger,
+            peers: KnownPeers::default(),
             bans,
             stored: BTreeSet::new(),
             live: BTreeMap::new(),
@@ -422,8 +428,17 @@ impl Member {
 
     /// Has the tunnel and `status` get what is new.
     fn soon(&mut self) {
-        let then = || tokio::time::Instant::now() + GATHER;
-        self.publish_at.get_or_insert_with(then);
+        let gather = match self.heard {
+            Heard::All => GATHER,
+            Heard::Anew | Heard::Partly => LISTING,
+        };
+        self.within(gather);
+    }
+
+    /// The same, no later than that.
+    fn within(&mut self, time: Duration) {
+        let then = tokio::time::Instant::now() + time;
+        self.publish_at = Some(self.publish_at.map_or(then, |known| known.min(then)));
     }
 
     fn hear(&mut self, event: Event) {
@@ -465,6 +480,7 @@ impl Member {
                 warn!("fleet: etcd can't be reached: {error}; all goes on with what is known");
                 self.connected = false;
                 self.error = Some(error);
+                self.within(GATHER);
             }
         }
         self.soon();

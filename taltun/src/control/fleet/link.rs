@@ -245,8 +245,8 @@ pub(in crate::control) struct News {
 /// What became other than it was.
 #[derive(Debug)]
 pub(in crate::control) enum New {
-    /// All peers of the fleet.
-    Peers(FleetPeers),
+    /// The peers of the fleet: see [`Link::peers`].
+    Peers,
     /// All of its bans.
     Bans(Arc<Vec<FleetBan>>),
     /// All of its other hubs.
@@ -265,7 +265,7 @@ impl News {
         #[cfg(not(feature = "fleet"))]
         let homes = std::future::pending::<Result<(), ()>>();
         tokio::select! {
-            Ok(()) = self.peers.changed() => New::Peers(Arc::clone(&self.peers.borrow_and_update())),
+            Ok(()) = self.peers.changed() => New::Peers,
             Ok(()) = self.bans.changed() => New::Bans(Arc::clone(&self.bans.borrow_and_update())),
             Ok(()) = self.hubs.changed() => New::Hubs(Arc::clone(&self.hubs.borrow_and_update())),
             Ok(()) = self.key.changed() => New::Key(self.key.borrow_and_update().clone()),

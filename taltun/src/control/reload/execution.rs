@@ -4,6 +4,7 @@
 //! What can fail comes first, as [steps](super::steps) that are undone in turn when a later one fails.
 //! All else can't fail, and follows in the order in which peers keep what they have.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -185,10 +186,12 @@ impl Reload<'_> {
         match self.peers.touched() {
             _ if self.scope == Scope::Edit => {
                 let filed = self.peers.filed();
-                let before = |key: &PublicKey| {
-                    let mut filed = filed.iter();
-                    filed.find(|peer| peer.public_key == *key).cloned()
+                // What `wg` removed has no place of its own any more.
+                let places: HashMap<&PublicKey, &config::Peer> = match differing.len() {
+                    0 => HashMap::new(),
+                    _ => filed.iter().map(|peer| (&peer.public_key, peer)).collect(),
                 };
+                let before = |key: &PublicKey| places.get(key).map(|peer| (*peer).clone());
                 plan::plan_edit(differing, new, wanted, before, live)
             }
             Touched::None => plan::plan(differing, new, wanted, live),

@@ -22,12 +22,15 @@ pub(super) fn take(origin: &Origin, last: &LastRead, peers: FleetPeers) -> Compa
             let known: HashSet<PublicKey> = known.collect();
             added.set_odd(odd(&loaded));
             // Of the others it was told when they came.
+            let new = peers.iter().map(|peer| peer.public_key);
+            let new: HashSet<String> = new
+                .filter(|key| !known.contains(key))
+                .map(|key| key.to_string())
+                .collect();
+            // They name the peer and, in brackets, its key.
             let is_new = |warning: &String| {
-                let mut new = peers
-                    .iter()
-                    .filter(|peer| !known.contains(&peer.public_key));
-                warning.starts_with(OF_FLEET)
-                    && new.any(|peer| warning.contains(&peer.public_key.to_string()))
+                let mut words = warning.split(['(', ')']);
+                warning.starts_with(OF_FLEET) && words.any(|word| new.contains(word))
             };
             loaded.warnings.retain(is_new);
             added.set(peers);

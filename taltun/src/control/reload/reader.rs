@@ -2,17 +2,19 @@
 //! packets, handshakes and `status` can't wait for that. What goes through all peers of it is
 //! done here as well, so that the controller is left with what differs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 
 use super::compared::Compared;
 use super::edit::{self, Edited, Written};
 use super::fleet;
 use super::last_read::LastRead;
 use super::not_read::NotRead;
-use crate::config::{self, FleetPeers, Loaded};
+use crate::config::{self, Loaded};
 use crate::control::audit::Change;
 use crate::control::caller::Caller;
 use crate::control::fleet::Link;
@@ -65,7 +67,8 @@ pub(in crate::control) struct EditAsker {
 enum Job {
     Read(Asker),
     Edit(Box<(PeerEdit, Inside)>, EditAsker),
-    Fleet(FleetPeers),
+    /// Take over the peers that the fleet has by then.
+    Fleet,
 }
 
 /// Takes what is asked for in turn, so that the last one to ask has the last word, and each finds
@@ -91,11 +94,17 @@ impl Reader {
         mut last: LastRead,
         fleet: Option<Link>,
     ) -> (Self, mpsc::Receiver<FileRead>) {
-        let (jobs, mut asked) = mpsc::unbounded_channel::<Job>();
+        let (jobs, asked) = mpsc::unbounded_channel::<Job>();
+        let mut queue = Queue::new(asked);
         let (results, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
             let mut hanging: Option<JoinHandle<()>> = None;
-            while let Some(job) = asked.recv().await {
+            while let Some(job) = queue.next().await {
+                let begun = Instant::now();
+                let is_fleets = matches!(job, Job::Fleet);
+                if is_fleets && !fleet.as_ref().is_some_and(|fleet| has_news(&origin, fleet)) {
+                    continue;
+                }
                 // One thread that waits for a file is enough.
                 let is_hanging = hanging.as_ref().is_some_and(|task| !task.is_finished());
                 let (outcome, asker) = if is_hanging {
@@ -139,9 +148,12 @@ impl Reader {
                 // Whoever lets it go has not taken it over.
                 if let Ok(peers) = taken.await {
                     match read {
-                        Some(read) if std::sync::Arc::ptr_eq(&read.peers, &peers) => last = read,
+                        Some(read) if Arc::ptr_eq(&read.peers, &peers) => last = read,
                         _ => last.peers = peers,
                     }
+                }
+                if is_fleets {
+                    queue.rest(begun.elapsed());
                 }
             }
         });
@@ -155,10 +167,57 @@ impl Reader {
         let _ = self.jobs.send(Job::Read(Asker::Reload(by, reply)));
     }
 
-    /// Has the tunnel get these peers of the fleet.
-    pub(in crate::control) fn ask_fleet(&self, peers: FleetPeers) {
-        let _ = self.jobs.send(Job::Fleet(peers));
+    /// Has the tunnel get the peers that the fleet has.
+    pub(in crate::control) fn ask_fleet(&self) {
+        let _ = self.jobs.send(Job::Fleet);
     }
+}
+
+/// What is asked for. Peers of the fleet may come a hundred times a second, and each time all of them are gone
+/// through: they are taken over once for all that have come, after what somebody waits for, and leave as much time
+/// to the rest as they take.
+#[derive(Debug)]
+struct Queue {
+    asked: mpsc::UnboundedReceiver<Job>,
+    fleet: bool,
+    not_before: Instant,
+}
+
+impl Queue {
+    fn new(asked: mpsc::UnboundedReceiver<Job>) -> Self {
+        Self {
+            asked,
+            fleet: false,
+            not_before: Instant::now(),
+        }
+    }
+
+    /// The next one; `None` once nobody asks any more.
+    async fn next(&mut self) -> Option<Job> {
+        loop {
+            tokio::select! {
+                biased;
+                job = self.asked.recv() => match job? {
+                    Job::Fleet => self.fleet = true,
+                    job => return Some(job),
+                },
+                () = sleep_until(self.not_before), if self.fleet => {
+                    self.fleet = false;
+                    return Some(Job::Fleet);
+                }
+            }
+        }
+    }
+
+    /// Peers of the fleet have to wait for so long now.
+    fn rest(&mut self, time: Duration) {
+        self.not_before = Instant::now() + time;
+    }
+}
+
+/// Whether the fleet has other peers than the tunnel got last, which a change here may have brought already.
+fn has_news(origin: &Origin, fleet: &Link) -> bool {
+    !Arc::ptr_eq(&origin.overrides.fleet.get(), &fleet.peers())
 }
 
 impl request::Reader for Reader {
@@ -187,14 +246,14 @@ impl Job {
         match self {
             Self::Read(asker) => asker,
             Self::Edit(_, asker) => Asker::Edit(asker),
-            Self::Fleet(_) => Asker::Fleet,
+            Self::Fleet => Asker::Fleet,
         }
     }
 
     /// Whether nobody waits for a change any more.
     fn is_withdrawn(&self) -> bool {
         match self {
-            Self::Read(_) | Self::Fleet(_) => false,
+            Self::Read(_) | Self::Fleet => false,
             Self::Edit(_, asker) => asker.reply.is_closed(),
         }
     }
@@ -220,8 +279,11 @@ impl Job {
                 }),
                 Asker::Edit(asker),
             ),
-            Self::Fleet(peers) => (
-                Box::new(|origin, last, _| Ok((fleet::take(origin, last, peers), None))),
+            Self::Fleet => (
+                Box::new(|origin, last, link| {
+                    let peers = link.map(Link::peers).unwrap_or_default();
+                    Ok((fleet::take(origin, last, peers), None))
+                }),
                 Asker::Fleet,
             ),
         }
@@ -296,6 +358,26 @@ mod tests {
             panic!("{again:?}");
         };
         assert!(mistakes.contains("hub.toml:1: not valid TOML"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn peers_of_the_fleet_are_taken_over_once_for_many_and_let_others_go_first() {
+        let (jobs, asked) = mpsc::unbounded_channel();
+        let mut queue = Queue::new(asked);
+        queue.rest(Duration::from_secs(1));
+        for _ in 0..10_000 {
+            jobs.send(Job::Fleet).unwrap();
+        }
+        jobs.send(Job::Read(Asker::Reload(Caller::ourselves(), None)))
+            .unwrap();
+        assert!(matches!(queue.next().await, Some(Job::Read(_))));
+        let begun = Instant::now();
+        assert!(matches!(queue.next().await, Some(Job::Fleet)));
+        assert_eq!(begun.elapsed().as_secs(), 1);
+        let more = tokio::time::timeout(Duration::from_secs(9), queue.next()).await;
+        assert!(more.is_err(), "{more:?}");
+        drop(jobs);
+        assert!(queue.next().await.is_none());
     }
 
     #[tokio::test]

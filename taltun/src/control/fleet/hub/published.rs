@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use taltun_fleet::record::{Hub as HubRecord, Peer};
+use taltun_fleet::record::Hub as HubRecord;
 use taltun_fleet::{Key, Label};
 use tokio::sync::watch;
 
 use super::{MOST_PROBLEMS, Member};
 use crate::config::hub_endpoints;
 use crate::control::fleet::link::{FleetBan, FleetHub};
-use crate::control::fleet::records::peer_of;
 use crate::control::state_file::wall_clock;
 use crate::crypto::PublicKey;
 use crate::layer::Layer;
@@ -23,20 +22,12 @@ impl Member {
     /// Gives the tunnel and `status` what is known by now.
     pub(super) fn publish(&mut self) {
         self.publish_at = None;
-        let peers = self.ledger.all().filter_map(|(key, signed)| match key {
-            Key::Peer(public_key) => {
-                let record = signed.record::<Peer>()?.ok()?;
-                Some(peer_of(*public_key, record))
-            }
-            _ => None,
-        });
-        let mut peers: Vec<_> = peers.collect();
-        peers.sort_by(|a, b| a.name.cmp(&b.name));
-        let count = peers.len() as u64;
-        self.hub
-            .homes
-            .set_known(peers.iter().map(|peer| peer.public_key));
-        tell(&self.hub.peers, peers);
+        let changed = self.ledger.take_changed();
+        if self.peers.follow(&self.ledger, &changed) > 0 {
+            self.hub.homes.set_known(self.peers.keys());
+            tell(&self.hub.peers, self.peers.by_name());
+        }
+        let count = self.peers.len() as u64;
         let now = wall_clock();
         let all = [Layer::Outer, Layer::Inner].into_iter().zip(&self.bans);
         let bans = all.flat_map(|(layer, bans)| {

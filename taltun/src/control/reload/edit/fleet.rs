@@ -90,8 +90,11 @@ fn attempt(
     };
     // What it would be here is checked before anybody hears of it.
     let others = before.iter().filter(|peer| Some(peer.public_key) != key);
-    let all: Vec<FleetPeer> = others.chain(&after).cloned().collect();
-    let checked = load(origin, last, all.into())?;
+    let mut all: Vec<FleetPeer> = others.chain(&after).cloned().collect();
+    // As the fleet will have them.
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    let all: FleetPeers = all.into();
+    let checked = load(origin, last, FleetPeers::clone(&all))?;
     if let Some(after) = &after
         && let Some(odd) = about(&checked, &after.public_key)
     {
@@ -102,7 +105,12 @@ fn attempt(
         Err(NotEdited::Taken(why)) => return Ok(Err(why)),
         Err(NotEdited::Because(why)) => return Err(why.into()),
     };
-    let mut new = load(origin, last, FleetPeers::clone(&peers))?;
+    // Nearly always nobody else changed any meanwhile.
+    let mut new = if peers == all {
+        checked
+    } else {
+        load(origin, last, FleetPeers::clone(&peers))?
+    };
     origin.overrides.fleet.set(peers);
     origin.overrides.fleet.set_odd(odd(&new));
     new.warnings.clear();
