@@ -155,17 +155,10 @@ impl Headers {
             fragment: None,
         };
         let mut rest = packet.get(IPV6_LEN..)?;
-        for _ in 0..MAX_EXTENSIONS {
+        let mut left = MAX_EXTENSIONS;
+        while extension::ALL.contains(&headers.protocol) {
+            left = left.checked_sub(1)?;
             let len = match headers.protocol {
-                extension::HOP_BY_HOP
-                | extension::ROUTING
-                | extension::DESTINATION
-                | extension::MOBILITY
-                | extension::HIP
-                | extension::SHIM6 => usize::from(*rest.get(1)?).checked_add(1)?.checked_mul(8)?,
-                extension::AUTHENTICATION => {
-                    usize::from(*rest.get(1)?).checked_add(2)?.checked_mul(4)?
-                }
                 protocol::IPV6_FRAGMENT => {
                     let (fragment, behind) = Ipv6Fragment::ref_from_prefix(rest).ok()?;
                     headers.protocol = fragment.next_header;
@@ -181,24 +174,39 @@ impl Headers {
                     }
                     continue;
                 }
-                _ => return Some((headers, rest)),
+                extension::AUTHENTICATION => {
+                    usize::from(*rest.get(1)?).checked_add(2)?.checked_mul(4)?
+                }
+                _ => usize::from(*rest.get(1)?).checked_add(1)?.checked_mul(8)?,
             };
             headers.protocol = *rest.first()?;
             rest = rest.get(len..)?;
         }
-        None
+        Some((headers, rest))
     }
 }
 
-/// Extension headers of IPv6, beside that of fragments (RFC 8200, 4302, 6275, 7401, 5533).
+/// Extension headers of IPv6 (RFC 8200, 4302, 6275, 7401, 5533).
 mod extension {
-    pub(super) const HOP_BY_HOP: u8 = 0;
-    pub(super) const ROUTING: u8 = 43;
+    use super::protocol::{IPV6_DESTINATION, IPV6_FRAGMENT, IPV6_HOP_BY_HOP, IPV6_ROUTING};
+
     pub(super) const AUTHENTICATION: u8 = 51;
-    pub(super) const DESTINATION: u8 = 60;
-    pub(super) const MOBILITY: u8 = 135;
-    pub(super) const HIP: u8 = 139;
-    pub(super) const SHIM6: u8 = 140;
+    const MOBILITY: u8 = 135;
+    const HIP: u8 = 139;
+    const SHIM6: u8 = 140;
+
+    /// All but that of authentication and that of fragments have their length in the second byte, in units of eight bytes
+    /// beside the first.
+    pub(super) const ALL: [u8; 8] = [
+        IPV6_HOP_BY_HOP,
+        IPV6_ROUTING,
+        IPV6_FRAGMENT,
+        AUTHENTICATION,
+        IPV6_DESTINATION,
+        MOBILITY,
+        HIP,
+        SHIM6,
+    ];
 }
 
 /// What `bytes` of `protocol` say.

@@ -460,6 +460,22 @@ fn where_there_are_too_many_kinds_only_rules_behind_all_that_deny_are_idle() {
 }
 
 #[test]
+fn a_packet_may_have_eight_extension_headers() {
+    let parsed = |extensions: usize| {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 0, 60, 64];
+        packet.extend([1; 32]);
+        for left in (0..extensions).rev() {
+            packet.extend([if left > 0 { 60 } else { 17 }, 0, 0, 0, 0, 0, 0, 0]);
+        }
+        packet.extend([0, 7, 0, 53, 0, 8, 0, 0]);
+        Packet::parse(&packet).map(|packet| packet.protocol)
+    };
+    assert_eq!(parsed(1), Some(17));
+    assert_eq!(parsed(8), Some(17));
+    assert_eq!(parsed(9), None);
+}
+
+#[test]
 fn packets_that_lie_are_malformed_and_never_more() {
     let (judge, made) = one_may_start();
     let mut random = Random(5);

@@ -2,12 +2,13 @@
 //! Only there with the feature `fuzzing`.
 
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
+use super::icmp;
 use super::uapi::SetParser;
-use crate::config::DnsRoutes;
+use crate::config::{Config, DnsRoutes};
 use crate::name_service;
 use crate::name_service::dns_message::{self, Section};
 
@@ -134,4 +135,24 @@ pub fn listed(routes: &DnsRoutes, answer: &[u8]) -> Option<(Vec<Address>, Vec<u8
 /// An answer by UDP no longer than `room`.
 pub fn fit(message: Vec<u8>, room: usize) -> Vec<u8> {
     name_service::fit(message, room)
+}
+
+/// The answer to a question about the names of the peers in a file; `None` where it is about others.
+pub fn named(config: &Config, asked: &[u8]) -> Option<Vec<u8>> {
+    let zone = name_service::Zone::of(config.names.as_ref()?, &config.interface, &config.peers);
+    zone.answer(asked, &dns_message::question(asked)?)
+}
+
+/// A datagram that didn't arrive: where it was to go, the port that it came from, and why; no reason stands for a
+/// port that nobody has.
+pub type Undelivered = (SocketAddr, u16, Option<&'static str>);
+
+/// What an ICMP message says, with its IP header.
+pub fn undelivered_v4(packet: &[u8]) -> Option<Undelivered> {
+    icmp::parse_v4(packet).map(|it| (it.to, it.from_port, it.why))
+}
+
+/// What an ICMPv6 message says, without its IP header.
+pub fn undelivered_v6(message: &[u8]) -> Option<Undelivered> {
+    icmp::parse_v6(message).map(|it| (it.to, it.from_port, it.why))
 }

@@ -17,7 +17,9 @@ use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use taltun_common::headers::protocol::UDP;
+use taltun_common::headers::{IPV4_LEN, Ipv4, Ipv6};
 use tracing::debug;
+use zerocopy::FromBytes;
 
 use crate::os::sockets::{self, V4_UNREACHABLE, V6_UNREACHABLE};
 use crate::verbs::{self, Verb};
@@ -80,8 +82,8 @@ impl Icmp {
 }
 
 /// A message with its IP header, as a raw socket gets it.
-fn parse_v4(packet: &[u8]) -> Option<Undelivered> {
-    let message = packet.get(v4_header_len(packet)?..)?;
+pub(super) fn parse_v4(packet: &[u8]) -> Option<Undelivered> {
+    let (_, message) = v4(packet)?;
     if *message.first()? != V4_UNREACHABLE {
         return None;
     }
@@ -92,21 +94,24 @@ fn parse_v4(packet: &[u8]) -> Option<Undelivered> {
         4 => return None, // too large: the way to find out how large it may be
         _ => Some("host unreachable"),
     };
-    let inner = message.get(8..)?;
-    if *inner.get(9)? != UDP {
+    let (inner, udp) = v4(message.get(8..)?)?;
+    // Only the first fragment has ports.
+    if inner.protocol != UDP || inner.is_later_fragment() {
         return None;
     }
-    let to: [u8; 4] = inner.get(16..20)?.try_into().ok()?;
-    let udp = inner.get(v4_header_len(inner)?..)?;
-    undelivered(Ipv4Addr::from(to).into(), udp, why)
+    undelivered(Ipv4Addr::from(inner.destination).into(), udp, why)
 }
 
-fn v4_header_len(packet: &[u8]) -> Option<usize> {
-    Some(usize::from(packet.first()? & 0x0f) * 4)
+/// An IPv4 header, and what is behind it and its options.
+fn v4(packet: &[u8]) -> Option<(&Ipv4, &[u8])> {
+    let (header, _) = Ipv4::ref_from_prefix(packet).ok()?;
+    let is_one = header.version_and_length >> 4 == 4 && header.header_len() >= IPV4_LEN;
+    let rest = packet.get(header.header_len()..)?;
+    is_one.then_some((header, rest))
 }
 
 /// A message without its IP header, as a raw socket gets it.
-fn parse_v6(message: &[u8]) -> Option<Undelivered> {
+pub(super) fn parse_v6(message: &[u8]) -> Option<Undelivered> {
     if *message.first()? != V6_UNREACHABLE {
         return None;
     }
@@ -116,12 +121,11 @@ fn parse_v6(message: &[u8]) -> Option<Undelivered> {
         1 | 5 | 6 => Some("administratively prohibited"),
         _ => Some("address unreachable"),
     };
-    let inner = message.get(8..)?;
-    if *inner.get(6)? != UDP {
+    let (inner, udp) = Ipv6::ref_from_prefix(message.get(8..)?).ok()?;
+    if inner.version() != 6 || inner.next_header != UDP {
         return None;
     }
-    let to: [u8; 16] = inner.get(24..40)?.try_into().ok()?;
-    undelivered(Ipv6Addr::from(to).into(), inner.get(40..)?, why)
+    undelivered(Ipv6Addr::from(inner.destination).into(), udp, why)
 }
 
 fn undelivered(to: IpAddr, udp: &[u8], why: Option<&'static str>) -> Option<Undelivered> {
@@ -140,7 +144,7 @@ fn undelivered(to: IpAddr, udp: &[u8], why: Option<&'static str>) -> Option<Unde
 mod tests {
     use super::*;
 
-    fn v4(code: u8) -> Vec<u8> {
+    fn v4_message(code: u8) -> Vec<u8> {
         let mut packet = vec![0x45];
         packet.resize(20, 0);
         packet.extend([V4_UNREACHABLE, code, 0, 0, 0, 0, 0, 0]);
@@ -153,7 +157,7 @@ mod tests {
         packet
     }
 
-    fn v6(code: u8) -> Vec<u8> {
+    fn v6_message(code: u8) -> Vec<u8> {
         let mut message = vec![V6_UNREACHABLE, code, 0, 0, 0, 0, 0, 0];
         let mut inner = vec![0x60];
         inner.resize(40, 0);
@@ -166,22 +170,44 @@ mod tests {
 
     #[test]
     fn a_closed_port_is_told_from_a_missing_way() {
-        let closed = parse_v4(&v4(3)).unwrap();
+        let closed = parse_v4(&v4_message(3)).unwrap();
         assert_eq!(closed.to, "192.0.2.1:9001".parse().unwrap());
         assert_eq!((closed.from_port, closed.why), (9000, None));
-        assert_eq!(parse_v4(&v4(1)).unwrap().why, Some("host unreachable"));
-        assert_eq!(parse_v4(&v4(4)), None);
-        let closed = parse_v6(&v6(4)).unwrap();
+        assert_eq!(
+            parse_v4(&v4_message(1)).unwrap().why,
+            Some("host unreachable")
+        );
+        assert_eq!(parse_v4(&v4_message(4)), None);
+        let closed = parse_v6(&v6_message(4)).unwrap();
         assert_eq!(closed.to, "[2001:db8::1]:9001".parse().unwrap());
         assert_eq!((closed.from_port, closed.why), (9000, None));
-        assert_eq!(parse_v6(&v6(0)).unwrap().why, Some("no route"));
+        assert_eq!(parse_v6(&v6_message(0)).unwrap().why, Some("no route"));
+    }
+
+    #[test]
+    fn what_has_no_ports_or_no_header_is_no_datagram() {
+        let changed = |at: usize, byte: u8| {
+            let mut message = v4_message(3);
+            message[at] = byte;
+            parse_v4(&message)
+        };
+        let inner = 28;
+        assert!(changed(inner + 8, 1).is_some());
+        // A later fragment, a header shorter than its own fields, another version.
+        assert_eq!(changed(inner + 7, 1), None);
+        assert_eq!(changed(inner, 0x44), None);
+        assert_eq!(changed(inner, 0x65), None);
+        assert_eq!(changed(0, 0x42), None);
+        let mut message = v6_message(4);
+        message[8] = 0x40;
+        assert_eq!(parse_v6(&message), None);
     }
 
     #[test]
     fn no_message_is_too_short() {
         for (parse, message) in [
-            (parse_v4 as fn(&[u8]) -> Option<Undelivered>, v4(3)),
-            (parse_v6, v6(4)),
+            (parse_v4 as fn(&[u8]) -> Option<Undelivered>, v4_message(3)),
+            (parse_v6, v6_message(4)),
         ] {
             // The lengths of the ports' own header are all that is needed.
             for len in 0..message.len() - 4 {

@@ -152,14 +152,16 @@ pub(crate) fn name(message: &[u8], start: usize) -> Option<(Vec<u8>, usize)> {
     }
 }
 
-/// A name with dots.
+/// A name with dots between its labels. One within a label is written as RFC 1035 has it (section 5.1), or
+/// the label would pass for several, and a name of nobody's for one of the list.
 pub(crate) fn text(name: &[u8]) -> String {
     let (mut rest, mut labels) = (name, Vec::new());
     while let Some((length, behind)) = rest.split_first()
         && *length > 0
         && let Some((label, behind)) = behind.split_at_checked(usize::from(*length))
     {
-        labels.push(String::from_utf8_lossy(label));
+        let label = String::from_utf8_lossy(label);
+        labels.push(label.replace('\\', "\\092").replace('.', "\\046"));
         rest = behind;
     }
     labels.join(".")
@@ -261,6 +263,14 @@ mod tests {
         for host in ["", ".", "a..b", &"a".repeat(64), &"abc.".repeat(70)] {
             assert!(ask_for(host, TYPE_A, 1).is_none(), "{host}");
         }
+    }
+
+    #[test]
+    fn a_dot_within_a_label_separates_nothing() {
+        assert_eq!(text(b"\x03ana\x03vpn\0"), "ana.vpn");
+        assert_eq!(text(b"\x07ana.vpn\0"), "ana\\046vpn");
+        assert_eq!(text(b"\x04www.\x03net\0"), "www\\046.net");
+        assert_eq!(text(b"\x08a\\046vpn\0"), "a\\092046vpn");
     }
 
     #[test]

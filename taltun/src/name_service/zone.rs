@@ -87,7 +87,7 @@ impl Zone {
 
     /// The answer to a question about a name or an address that is ours to name; `None` if it
     /// isn't.
-    pub(super) fn answer(&self, asked: &[u8], question: &Question) -> Option<Vec<u8>> {
+    pub(crate) fn answer(&self, asked: &[u8], question: &Question) -> Option<Vec<u8>> {
         let name = question.name.to_ascii_lowercase();
         let found = self.look_up(&name, question.kind)?;
         let class = number(asked, question.end.checked_sub(2)?)?;

@@ -8,7 +8,7 @@ use std::io;
 use std::net::IpAddr;
 
 use rtnetlink::packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    ErrorMessage, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -50,7 +50,7 @@ impl Netlink {
                 }
                 return match message.payload {
                     NetlinkPayload::InnerMessage(answer) => Ok(answer),
-                    NetlinkPayload::Error(error) => Err(error.to_io()),
+                    NetlinkPayload::Error(error) => Err(told(&error)),
                     _ => Err(odd("neither an answer nor an error")),
                 };
             }
@@ -89,7 +89,7 @@ impl Netlink {
                 match message.payload {
                     NetlinkPayload::InnerMessage(line) => each(line),
                     NetlinkPayload::Done(_) => return Ok(()),
-                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    NetlinkPayload::Error(error) => return Err(told(&error)),
                     _ => {}
                 }
             }
@@ -169,6 +169,11 @@ pub(crate) fn messages(
     })
 }
 
+/// An error that the kernel tells, as its number below zero; whatever is told instead is one, too.
+pub(crate) fn told(error: &ErrorMessage) -> io::Error {
+    io::Error::from_raw_os_error(error.raw_code().wrapping_abs())
+}
+
 /// That the kernel's answer isn't what was asked for.
 pub(crate) fn odd(reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
@@ -180,9 +185,20 @@ fn bits(address: IpAddr) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroI32;
+
     use rtnetlink::packet_route::link::LinkMessage;
 
     use super::*;
+
+    #[test]
+    fn any_number_is_an_error() {
+        let mut error = ErrorMessage::default();
+        for code in [-libc::ENODEV, i32::MIN] {
+            error.code = NonZeroI32::new(code);
+            assert_eq!(told(&error).raw_os_error(), Some(code.wrapping_abs()));
+        }
+    }
 
     fn links() -> RouteNetlinkMessage {
         RouteNetlinkMessage::GetLink(LinkMessage::default())

@@ -211,21 +211,38 @@ fn for_each_entry(mut each: impl FnMut(&Entry<'_>)) -> io::Result<()> {
     socket.send(&message(GET, flags, libc::AF_UNSPEC as u8, &[]), 0)?;
     loop {
         let (datagram, _) = socket.recv_from_full()?;
-        let mut rest = &datagram[..];
-        while let Some((kind, body, more)) = next_message(rest) {
-            rest = more;
-            match i32::from(kind) {
-                libc::NLMSG_DONE => return Ok(()),
-                libc::NLMSG_ERROR => return outcome(body),
-                _ if kind == NEW => {
-                    if let Some(entry) = entry(body.get(4..).unwrap_or_default()) {
-                        each(&entry);
-                    }
-                }
-                _ => {}
-            }
+        if read(&datagram, &mut each)? {
+            return Ok(());
         }
     }
+}
+
+/// Hands over the flows in a piece of the kernel's answer; whether it was the last one.
+fn read(mut piece: &[u8], each: &mut impl FnMut(&Entry<'_>)) -> io::Result<bool> {
+    while let Some((kind, body, more)) = next_message(piece) {
+        piece = more;
+        match i32::from(kind) {
+            libc::NLMSG_DONE => return Ok(true),
+            libc::NLMSG_ERROR => return outcome(body).map(|()| true),
+            _ if kind == NEW => {
+                if let Some(entry) = entry(body.get(4..).unwrap_or_default()) {
+                    each(&entry);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+/// The flows in a piece of the kernel's answer: where each was sent, who answers it, and what it is known by.
+#[cfg(feature = "fuzzing")]
+pub(super) fn flows(piece: &[u8]) -> io::Result<Vec<(SocketAddr, SocketAddr, Vec<u8>)>> {
+    let mut found = Vec::new();
+    read(piece, &mut |entry| {
+        found.push((entry.to, entry.leads_to, entry.attributes.concat()));
+    })?;
+    Ok(found)
 }
 
 fn delete(socket: &Socket, key: &Key) -> io::Result<()> {

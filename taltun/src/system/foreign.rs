@@ -20,6 +20,8 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
+use crate::os::netlink::{messages, told};
+
 /// What isn't the tunnel's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Foreign {
@@ -95,20 +97,35 @@ fn for_each_route(family: AddressFamily, mut each: impl FnMut(&RouteMessage)) ->
     socket.send(&bytes, 0)?;
     loop {
         let (answer, _) = socket.recv_from_full()?;
-        let mut rest = &answer[..];
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-            let length = (message.header.length as usize).next_multiple_of(4);
-            rest = rest.get(length.max(4)..).unwrap_or_default();
-            match message.payload {
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => each(&route),
-                NetlinkPayload::Done(_) => return Ok(()),
-                NetlinkPayload::Error(error) => return Err(error.to_io()),
-                _ => {}
-            }
+        if read(&answer, &mut each)? {
+            return Ok(());
         }
     }
+}
+
+/// Hands over the routes in a piece of the kernel's answer; whether it was the last one.
+fn read(piece: &[u8], each: &mut impl FnMut(&RouteMessage)) -> io::Result<bool> {
+    for message in messages(piece) {
+        match message?.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => each(&route),
+            NetlinkPayload::Done(_) => return Ok(true),
+            NetlinkPayload::Error(error) => return Err(told(&error)),
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+/// The networks of the routes in a piece of the kernel's answer, each with whether it leads into the tunnel
+/// and its metric.
+#[cfg(feature = "fuzzing")]
+pub(super) fn routes(piece: &[u8], tunnel: u32) -> io::Result<Vec<(IpNet, bool, u32)>> {
+    let mut found = Vec::new();
+    read(piece, &mut |route| {
+        let net = destination(route);
+        found.extend(net.map(|net| (net, leads_into(route, tunnel), metric(route))));
+    })?;
+    Ok(found)
 }
 
 /// The network that a route leads to, unless that is everything, or such as never leaves a

@@ -13,6 +13,8 @@ mod early_switch;
 mod error;
 mod firewall;
 mod foreign;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod host;
 mod ipv6;
 mod journal;

@@ -109,7 +109,7 @@ async fn ready(socket: Option<&AsyncFd<Socket>>, matters: impl Fn(u16) -> bool) 
 
 /// The types of the messages in a datagram of netlink's: each begins with its length, 32 bits,
 /// and its type, 16 bits.
-fn kinds(mut datagram: &[u8]) -> impl Iterator<Item = u16> {
+pub(super) fn kinds(mut datagram: &[u8]) -> impl Iterator<Item = u16> {
     std::iter::from_fn(move || {
         let header = datagram.first_chunk::<16>()?;
         let [a, b, c, d, low, high, ..] = *header;

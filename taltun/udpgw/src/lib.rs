@@ -15,6 +15,8 @@ mod connections;
 mod counters;
 mod destinations;
 mod files;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod gone;
 mod host;
 mod options;

@@ -21,17 +21,24 @@ pub fn own_addresses() -> io::Result<Vec<IpAddr>> {
     let mut found = Vec::new();
     loop {
         let length = io::Read::read(&mut &socket, &mut buffer)?;
-        let mut piece = &buffer[..length];
-        while let Some((kind, message, rest)) = message(piece) {
-            match i32::from(kind) {
-                libc::NLMSG_DONE => return Ok(found),
-                libc::NLMSG_ERROR => return Err(io::ErrorKind::Other.into()),
-                _ if kind == libc::RTM_NEWADDR => found.extend(address(message)),
-                _ => {}
-            }
-            piece = rest;
+        if read(&buffer[..length], &mut found)? {
+            return Ok(found);
         }
     }
+}
+
+/// Adds the addresses in a piece of the kernel's answer; whether it was the last one.
+pub(crate) fn read(mut piece: &[u8], found: &mut Vec<IpAddr>) -> io::Result<bool> {
+    while let Some((kind, message, rest)) = message(piece) {
+        match i32::from(kind) {
+            libc::NLMSG_DONE => return Ok(true),
+            libc::NLMSG_ERROR => return Err(io::ErrorKind::Other.into()),
+            _ if kind == libc::RTM_NEWADDR => found.extend(address(message)),
+            _ => {}
+        }
+        piece = rest;
+    }
+    Ok(false)
 }
 
 /// The question for all addresses.

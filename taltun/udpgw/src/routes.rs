@@ -147,7 +147,7 @@ fn question(number: u32, ip: IpAddr) -> Vec<u8> {
 }
 
 /// What an answer says, if it is one to this question.
-fn answer(bytes: &[u8], number: u32) -> Option<io::Result<bool>> {
+pub(crate) fn answer(bytes: &[u8], number: u32) -> Option<io::Result<bool>> {
     let field = |at: usize| -> Option<[u8; 4]> { bytes.get(at..at + 4)?.try_into().ok() };
     if field(8)? != number.to_ne_bytes() {
         return None;
@@ -160,7 +160,8 @@ fn answer(bytes: &[u8], number: u32) -> Option<io::Result<bool>> {
         }
         ERROR => {
             let code = i32::from_ne_bytes(field(HEADER)?);
-            Some(match -code {
+            // The least number has no counterpart; it is no error of the kernel's.
+            Some(match code.wrapping_neg() {
                 // There is none, or one that refuses: nothing can be sent.
                 libc::ENETUNREACH
                 | libc::EHOSTUNREACH
@@ -222,7 +223,9 @@ mod tests {
         bytes[4..6].copy_from_slice(&ERROR.to_ne_bytes());
         bytes[HEADER..HEADER + 4].copy_from_slice(&(-libc::ENETUNREACH).to_ne_bytes());
         assert!(answer(&bytes, 7).unwrap().unwrap());
-        bytes[HEADER..HEADER + 4].copy_from_slice(&(-libc::ENOMEM).to_ne_bytes());
-        assert!(answer(&bytes, 7).unwrap().is_err());
+        for code in [-libc::ENOMEM, i32::MIN] {
+            bytes[HEADER..HEADER + 4].copy_from_slice(&code.to_ne_bytes());
+            assert!(answer(&bytes, 7).unwrap().is_err());
+        }
     }
 }

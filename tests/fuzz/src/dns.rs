@@ -14,7 +14,7 @@ const LONGEST: u32 = 86_400;
 
 /// A name at a place, its labels, and the byte behind it there: by recursion, as the RFC tells it. What a
 /// pointer leads to lies before the pointer.
-fn naive_name(message: &[u8], at: usize, jumps: usize) -> Option<(Vec<Vec<u8>>, usize)> {
+pub(crate) fn naive_name(message: &[u8], at: usize, jumps: usize) -> Option<(Vec<Vec<u8>>, usize)> {
     let length = usize::from(*message.get(at)?);
     if length == 0 {
         return Some((Vec::new(), at + 1));
@@ -38,7 +38,7 @@ fn naive_name(message: &[u8], at: usize, jumps: usize) -> Option<(Vec<Vec<u8>>, 
 }
 
 /// The same, of at most 255 bytes.
-fn checked_name(message: &[u8], at: usize) -> Option<(Vec<u8>, usize)> {
+pub(crate) fn checked_name(message: &[u8], at: usize) -> Option<(Vec<u8>, usize)> {
     let (labels, end) = naive_name(message, at, 0)?;
     let mut name: Vec<u8> = labels
         .iter()
@@ -48,13 +48,13 @@ fn checked_name(message: &[u8], at: usize) -> Option<(Vec<u8>, usize)> {
     (name.len() <= 255).then_some((name, end))
 }
 
-fn word(message: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn word(message: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(
         message.get(at..at + 2)?.try_into().ok()?,
     ))
 }
 
-fn naive_records(message: &[u8]) -> Option<Vec<dns::Record>> {
+pub(crate) fn naive_records(message: &[u8]) -> Option<Vec<dns::Record>> {
     if word(message, 4)? != 1 {
         return None;
     }

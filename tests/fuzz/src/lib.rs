@@ -29,7 +29,9 @@ mod handshake;
 mod headers;
 mod hub_and_spokes;
 mod hub_messages;
+mod icmp;
 mod inner;
+mod inner_policy;
 mod messages;
 mod netlink;
 mod pcapng;
@@ -38,12 +40,14 @@ mod request;
 mod routes;
 mod rules;
 mod split;
+mod tc_verdicts;
 mod toml;
 mod uapi;
 mod udpgw;
 mod verbs;
 pub mod verdicts;
 mod wgquick;
+mod zone;
 
 /// A target.
 #[derive(Debug, Clone, Copy)]
@@ -56,23 +60,25 @@ pub struct Target {
     pub loads_programs: bool,
 }
 
-/// Makes the list of targets, each in the module of its name.
+/// Makes the list of targets, each in the module of its name: first those that run eBPF programs.
 macro_rules! targets {
-    ($($name:ident),*) => {
+    ($($loads:ident),*; $($name:ident),*) => {
         &[$(Target {
+            name: stringify!($loads),
+            run: $loads::run,
+            loads_programs: true,
+        },)* $(Target {
             name: stringify!($name),
             run: $name::run,
             loads_programs: false,
-        },)* Target {
-            name: "verdicts",
-            run: verdicts::run,
-            loads_programs: true,
-        }]
+        },)*]
     };
 }
 
 /// All of them.
 pub const TARGETS: &[Target] = targets![
+    tc_verdicts,
+    verdicts;
     coalesce,
     control,
     dns,
@@ -83,7 +89,9 @@ pub const TARGETS: &[Target] = targets![
     headers,
     hub_and_spokes,
     hub_messages,
+    icmp,
     inner,
+    inner_policy,
     messages,
     netlink,
     pcapng,
@@ -96,7 +104,8 @@ pub const TARGETS: &[Target] = targets![
     uapi,
     udpgw,
     verbs,
-    wgquick
+    wgquick,
+    zone
 ];
 
 /// The target of that name.

@@ -45,9 +45,9 @@ const PROTOCOLS: [u8; 6] = [1, 6, 17, 47, 58, 132];
 const PORTS: [u16; 6] = [0, 1, 22, 443, 8080, 65_535];
 
 /// Peers by the networks that they have.
-struct Peers(Vec<Vec<IpNet>>);
+pub(crate) struct Peers(pub(crate) Vec<Vec<IpNet>>);
 
-fn key(peer: usize) -> PublicKey {
+pub(crate) fn key(peer: usize) -> PublicKey {
     PublicKey([peer as u8 + 1; 32])
 }
 
@@ -127,7 +127,12 @@ fn policy(choices: &mut Choices<'_>) -> Policy {
 }
 
 /// What the simple judge says, and by which rule.
-fn decide(policy: &Policy, world: &World, peers: &Peers, start: &Start) -> (Action, Option<usize>) {
+pub(crate) fn decide(
+    policy: &Policy,
+    world: &World,
+    peers: &Peers,
+    start: &Start,
+) -> (Action, Option<usize>) {
     let is_service = |service: &Service| match *service {
         Service::Any => true,
         Service::Icmp => matches!(start.protocol, 1 | 58),

@@ -97,12 +97,14 @@ impl UserSpace {
         let filter = Filter::default();
         filter.set(&DENIED.map(|net| net.parse::<IpNet>().unwrap()), &[]);
         let [mut ours, mut theirs] = [0, 1].map(device_of);
-        let (mut indices, mut now) = (Vec::new(), Time::START);
+        let (mut indices, mut session, mut now) = (Vec::new(), None, Time::START);
         for is_answered in [true, false] {
             ours.initiate(&key(1).public_key(), now);
             while let Some(event) = ours.poll_event() {
-                if let Event::IndexBorn(index) = event {
-                    indices.push(index);
+                match event {
+                    Event::IndexBorn(index) => indices.push(index),
+                    Event::SessionBegun { local, .. } => session = Some(local),
+                    _ => {}
                 }
             }
             while is_answered && let Some(sent) = ours.poll_transmit() {
@@ -115,6 +117,7 @@ impl UserSpace {
             now = now + Duration::from_secs(10);
         }
         assert_eq!(indices.len(), 2, "a session and a handshake");
+        assert_eq!(session, Some(indices[0]));
         let checker = Checker::new(&key(0).public_key());
         Self {
             filter,
