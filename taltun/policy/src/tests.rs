@@ -20,7 +20,7 @@ use self::simple::Simple;
 use crate::groups::Groups;
 use crate::idle::Reason;
 use crate::judge::{Judge, Verdict};
-use crate::packet::{Ports, flags};
+use crate::packet::{Packet, Ports, flags};
 use crate::rules::{Action, Ends, Party, Policy, Rule, Side, Start};
 use crate::service::Service;
 use crate::set::RuleSet;

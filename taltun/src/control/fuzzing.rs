@@ -152,7 +152,7 @@ pub fn undelivered_v4(packet: &[u8]) -> Option<Undelivered> {
     icmp::parse_v4(packet).map(|it| (it.to, it.from_port, it.why))
 }
 
-/// What an ICMPv6 message says, without its IP header.
+/// What an ICMP message of IPv6 says, without its IP header.
 pub fn undelivered_v6(message: &[u8]) -> Option<Undelivered> {
     icmp::parse_v6(message).map(|it| (it.to, it.from_port, it.why))
 }

@@ -31,7 +31,8 @@ fn naive_v4(packet: &[u8]) -> Option<Undelivered> {
     let quoted = message.get(8..)?;
     let udp = behind_v4(quoted)?;
     // Destination unreachable; UDP; no fragment but the first.
-    if message[0] != 3 || quoted[9] != 17 || word(quoted, 6) % 8192 != 0 {
+    let is_later = !word(quoted, 6).is_multiple_of(8192);
+    if message[0] != 3 || quoted[9] != 17 || is_later {
         return None;
     }
     let why = match message[1] {

@@ -16,13 +16,18 @@ const NEW_ADDRESS: u16 = 20;
 const NEW_ROUTE: u16 = 24;
 const NEW_FLOW: u16 = 0x100;
 
+/// Type and body.
+type Message<'m> = (u16, &'m [u8]);
+/// Type and value, and all of it with its padding.
+type Attribute<'a> = (u16, &'a [u8], &'a [u8]);
+
 fn number(bytes: &[u8], at: usize, size: usize) -> u32 {
     let bytes = bytes[at..at + size].iter().rev();
     bytes.fold(0, |sum, byte| sum << 8 | u32::from(*byte))
 }
 
 /// Type and body of each message that is whole.
-fn whole_messages(mut datagram: &[u8]) -> Vec<(u16, &[u8])> {
+fn whole_messages(mut datagram: &[u8]) -> Vec<Message<'_>> {
     let mut all = Vec::new();
     while datagram.len() >= 16 {
         let length = number(datagram, 0, 4) as usize;
@@ -36,7 +41,7 @@ fn whole_messages(mut datagram: &[u8]) -> Vec<(u16, &[u8])> {
 }
 
 /// Type and value of each whole attribute, and all of it with its padding; and whether nothing else follows.
-fn attributes(mut bytes: &[u8]) -> (Vec<(u16, &[u8], &[u8])>, bool) {
+fn attributes(mut bytes: &[u8]) -> (Vec<Attribute<'_>>, bool) {
     let mut all = Vec::new();
     while bytes.len() >= 4 {
         let length = number(bytes, 0, 2) as usize;
@@ -59,10 +64,10 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
 
 /// The messages up to one that ends them: `Err` where that is an error, else whether there is one.
 fn until_end<'m>(
-    messages: &'m [(u16, &'m [u8])],
+    messages: &'m [Message<'m>],
     is_error: impl Fn(&[u8]) -> bool,
-) -> (&'m [(u16, &'m [u8])], Result<bool, ()>) {
-    let is_end = |(kind, _): &(u16, &[u8])| [ERROR, DONE].contains(kind);
+) -> (&'m [Message<'m>], Result<bool, ()>) {
+    let is_end = |(kind, _): &Message<'_>| [ERROR, DONE].contains(kind);
     let Some(end) = messages.iter().position(is_end) else {
         return (messages, Ok(false));
     };
@@ -120,7 +125,7 @@ fn links_addresses_and_routes(datagram: &[u8]) {
 }
 
 /// Of news only the types are read, also of a last message that was cut.
-fn news(datagram: &[u8], whole: &[(u16, &[u8])]) {
+fn news(datagram: &[u8], whole: &[Message<'_>]) {
     let kinds = system::kinds(datagram);
     assert!(kinds.len() <= datagram.len() / 16);
     let first: Vec<u16> = whole.iter().map(|(kind, _)| *kind).collect();
@@ -128,7 +133,7 @@ fn news(datagram: &[u8], whole: &[(u16, &[u8])]) {
 }
 
 /// Our end of a link where it has two, else the address; of the last of each.
-fn own_addresses(datagram: &[u8], whole: &[(u16, &[u8])]) {
+fn own_addresses(datagram: &[u8], whole: &[Message<'_>]) {
     let address = |body: &[u8]| {
         let (all, is_right) = attributes(body.get(8..)?);
         let mut found = None;
@@ -150,7 +155,7 @@ fn own_addresses(datagram: &[u8], whole: &[(u16, &[u8])]) {
 }
 
 /// Flows of UDP, and what they are known by.
-fn flows(datagram: &[u8], whole: &[(u16, &[u8])]) {
+fn flows(datagram: &[u8], whole: &[Message<'_>]) {
     // An error of zero says that all is well.
     let is_error = |body: &[u8]| body.len() < 4 || body[..4] != [0; 4];
     let (before, outcome) = until_end(whole, is_error);
@@ -174,7 +179,7 @@ fn flows(datagram: &[u8], whole: &[(u16, &[u8])]) {
 }
 
 /// The first attribute of this type, without the bits that say what is in it.
-fn inside<'a>(all: &[(u16, &'a [u8], &'a [u8])], wanted: u16) -> Option<&'a [u8]> {
+fn inside<'a>(all: &[Attribute<'a>], wanted: u16) -> Option<&'a [u8]> {
     let found = all.iter().find(|(kind, ..)| kind % 0x4000 == wanted);
     found.map(|(_, value, _)| *value)
 }

@@ -42,6 +42,13 @@ pub fn run(program: &Path, directory: &Path, targets: &[String], bless: bool) ->
     let path = root().join("tests/fuzz/coverage.txt");
     let text = fs::read_to_string(&path).context("can't read tests/fuzz/coverage.txt")?;
     let mut ceilings = parse(&text)?;
+    for target in targets {
+        ensure!(
+            ceilings.iter().any(|it| it.target == *target),
+            "{target} has no ceiling: add a line for each file that it is about to \
+             tests/fuzz/coverage.txt"
+        );
+    }
     let mut files: Option<Vec<String>> = None;
     let mut good = true;
     for target in targets {
@@ -198,6 +205,17 @@ mod tests {
         assert_eq!(ceilings[0].most, 3);
         assert_eq!(written(text, &ceilings), text);
         assert!(parse("inner ip.rs many\n").is_err());
+    }
+
+    /// Else what a corpus no longer reaches of it would never be seen.
+    #[test]
+    fn each_target_has_a_ceiling() {
+        let text = fs::read_to_string(root().join("tests/fuzz/coverage.txt")).unwrap();
+        let ceilings = parse(&text).unwrap();
+        for target in super::super::corpora::targets().unwrap() {
+            let has_one = ceilings.iter().any(|it| it.target == target);
+            assert!(has_one, "{target} has no line in coverage.txt");
+        }
     }
 
     /// Else a file that moved would have no ceiling, which is only seen by a run that takes long.
