@@ -4,7 +4,7 @@
 //! * what isn't a plain datagram to a port of ours passes untouched;
 //! * of what is, driver mode drops exactly what user space would drop without a key of a session: a denied
 //!   source, no message, an index that isn't ours, a wrong mac1. All others pass, a right initiation, too;
-//! * generic mode says the same, but of what may be several datagrams in one: see [`of_several`];
+//! * generic mode says the same, but of what may be several datagrams in one: see `of_several`;
 //! * to a port of the range nothing is dropped, and what user space would drop isn't turned to our port.
 //!
 //! The programs need root and a kernel that lets it use `bpf()`.
