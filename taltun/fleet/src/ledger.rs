@@ -76,14 +76,22 @@ pub enum Verdict {
     Refused(Refusal),
 }
 
-/// What a hub believes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a hub believes. Two are equal that believe the same, however they came to.
+#[derive(Debug, Clone)]
 pub struct Ledger {
     trust: Trust,
     held: BTreeMap<Key, Signed>,
     /// Keys of which another record counts, or none any more, since [`Self::take_changed`].
     changed: BTreeSet<Key>,
 }
+
+impl PartialEq for Ledger {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.trust, &self.held) == (&other.trust, &other.held)
+    }
+}
+
+impl Eq for Ledger {}
 
 impl Ledger {
     /// Nothing yet.

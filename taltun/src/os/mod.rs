@@ -3,7 +3,6 @@
 //! | file | concern |
 //! |---|---|
 //! | `capabilities` | the capabilities of a thread, and giving them up |
-//! | `descriptors` | handing descriptors to another process |
 //! | `ethtool` | settings of interfaces by ethtool's requests |
 //! | `interface` | interfaces by name and by number, and their settings by `ioctl` |
 //! | `link_layer` | Ethernet frames past the network stack |
@@ -19,7 +18,6 @@
 //! What only the data plane does, each packet or each batch, is in `dataplane::sys`.
 
 pub(crate) mod capabilities;
-pub(crate) mod descriptors;
 pub(crate) mod ethtool;
 pub(crate) mod interface;
 #[cfg(feature = "fleet")]

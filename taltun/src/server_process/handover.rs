@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-use crate::os::descriptors::{self, MOST};
+use crate::verbs::descriptors::{self, MOST};
 
 /// What a message says: others follow, or that it is the last one.
 const MORE: u8 = b'+';

@@ -6,8 +6,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
 
+use super::descriptors::{self, Came};
 use super::verb::MOST_SOCKETS;
-use crate::os::descriptors::{self, Came};
 
 /// The longest frame, bytes.
 pub const FRAME_MAX: usize = 4096;

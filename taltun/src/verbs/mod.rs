@@ -9,12 +9,14 @@
 //! | file | concern |
 //! |---|---|
 //! | `asker` | the tunnel's end of the channel: waiting for answers, and going on without |
+//! | `descriptors` | descriptors on this channel and on those of other processes |
 //! | `frame` | frames and descriptors on the channel |
 //! | `message` | questions and answers |
 //! | `trouble` | what may be the matter with the process |
 //! | `verb` | what can be asked |
 
 mod asker;
+pub(crate) mod descriptors;
 mod frame;
 mod message;
 mod trouble;
