@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use taltun_tests::etcd::Etcd;
+use taltun_tests::netns::Namespace;
 use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Lan, private_prefix};
 
@@ -20,7 +21,7 @@ pub const CASES: &[Case] = &[Case {
     run: nudge,
 }];
 
-/// An address that a router leads to one hub or the other.
+/// An address that all hubs have, and that is led to one or the other, as a router would.
 const LED: Ipv4Addr = Ipv4Addr::new(10, 99, 9, 201);
 /// The client's port outside.
 const CLIENT_PORT: u16 = 51820;
@@ -48,6 +49,14 @@ fn forge(socket: &UdpSocket, to: Ipv4Addr) -> Result<()> {
     Ok(())
 }
 
+/// The hardware address of a machine's link.
+fn hardware(host: &Namespace) -> Result<String> {
+    let shown = host.ip("-o link show dev eth0")?;
+    let mut words = shown.split_whitespace();
+    let address = words.find(|word| *word == "link/ether").and(words.next());
+    Ok(address.context("a link without an address")?.to_owned())
+}
+
 fn nudge() -> Result<()> {
     let lan = Lan::create(&private_prefix(), 5)?;
     let etcd = Etcd::start(&lan.bridge, 1)?;
@@ -55,13 +64,18 @@ fn nudge() -> Result<()> {
     let key = hubs.wait_for_one_key()?;
     hubs.wait_until_whole()?;
     let (client_host, other_host) = (&lan.hosts[3], &lan.hosts[4]);
-    let led = |hub: u8, is_led: bool| -> Result<()> {
-        let verb = if is_led { "add" } else { "del" };
-        lan.hosts[usize::from(hub)].ip(&format!("addr {verb} {LED}/32 dev eth0"))?;
-        client_host.ip("neigh flush dev eth0")?;
+    for hub in &lan.hosts[..3] {
+        hub.ip(&format!("addr add {LED}/32 dev eth0"))?;
+    }
+    // One command, or the others notice first that a hub has died, and call its peers without being led to.
+    let led = |hub: u8| -> Result<()> {
+        let hardware = hardware(&lan.hosts[usize::from(hub)])?;
+        client_host.ip(&format!(
+            "neigh replace {LED} lladdr {hardware} dev eth0 nud permanent"
+        ))?;
         Ok(())
     };
-    led(1, true)?;
+    led(1)?;
     let client = stock_client(&hubs, "ana", client_host, &key, LED)?;
     ensure_answers(client_host, vip(0))?;
     for node in &hubs.nodes {
@@ -71,9 +85,8 @@ fn nudge() -> Result<()> {
 
     // Its address leads to another hub, at once, as a router would have it.
     let found = watch(&lan.hosts[3..4], vip(0), EACH, || {
-        hubs.nodes[1].kill()?;
-        led(1, false)?;
-        led(2, true)
+        led(2)?;
+        hubs.nodes[1].kill()
     })?;
     show("led to another hub", &found);
     eventually("it is at home there", SOON, || {
