@@ -262,7 +262,8 @@ fn half_of_the_range() -> Result<()> {
     ensure!(lost == 0, "{lost} pings lost\n{}", client.log());
     ensure_handshakes(&client, before)?;
     let (odd, even): (Vec<u16>, Vec<u16>) = lab.seen()?.iter().partition(|port| *port % 2 == 1);
-    ensure!(odd.len() >= 2 && !even.is_empty(), "{odd:?} {even:?}");
+    // Eight ports are chosen at random: in one of 30 runs only one of them is open.
+    ensure!(!odd.is_empty() && !even.is_empty(), "{odd:?} {even:?}");
     lab.end([client, hub])
 }
 
