@@ -55,6 +55,8 @@ const NO_VERDICTS: &[&str] = &[
     "redirect::",
     "samples::",
     "shield::",
+    // What may be answered comes back after ten milliseconds, which one frame takes there now and then.
+    "tunnel::out_to_nobody",
 ];
 
 /// What `--only` calls what CI runs.
@@ -433,7 +435,7 @@ mod tests {
     #[test]
     fn verdicts_are_the_tests_that_neither_attach_nor_count_time() {
         let command = Suite::Verdicts.command();
-        assert!(command.ends_with(" --skip shield::"), "{command}");
+        assert!(command.contains(" --skip shield::"), "{command}");
         let (may_skip, kernels) = (Suite::Verdicts.may_skip(), Suite::Verdicts.kernels());
         assert!(!may_skip && kernels.contains(&"5.10"));
     }
