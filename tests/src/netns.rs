@@ -100,6 +100,15 @@ impl Namespace {
         )
     }
 
+    /// The hardware address of one of its links.
+    pub fn hardware(&self, link: &str) -> Result<String> {
+        let shown = self.ip(&format!("-o link show dev {link}"))?;
+        let mut words = shown.split_whitespace();
+        let address = words.find(|word| *word == "link/ether").and(words.next());
+        let address = address.with_context(|| format!("a link without an address: {shown}"))?;
+        Ok(address.to_owned())
+    }
+
     /// Deletes it. Dropping does the same, but can't tell what went wrong.
     pub fn delete(self) -> Result<()> {
         remove(&self.name)

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::netns::{self, Namespace};
 use crate::sys;
@@ -141,16 +141,8 @@ impl Pair {
 
     /// The hardware addresses of the wire's ends.
     pub fn hardware(&self) -> Result<[String; 2]> {
-        let of = |namespace: &Namespace, link| -> Result<String> {
-            let shown = namespace.ip(&format!("-o link show dev {link}"))?;
-            let mut words = shown.split_whitespace();
-            let address = words.find(|word| *word == "link/ether").and(words.next());
-            Ok(address.context("a link without an address")?.to_owned())
-        };
-        Ok([
-            of(&self.left, PAIR_LINKS.0)?,
-            of(&self.right, PAIR_LINKS.1)?,
-        ])
+        let (near, far) = PAIR_LINKS;
+        Ok([self.left.hardware(near)?, self.right.hardware(far)?])
     }
 }
 

@@ -321,7 +321,7 @@ fn interface_down_and_up() -> Result<()> {
         sleep(Duration::from_millis(1500));
         lab.net.hub.ip("link set to-b up")?;
         // What waits for a neighbour's answer is the kernel's, which throws it away uncounted.
-        let b = link_address(&lab)?;
+        let b = lab.net.b.hardware("to-hub")?;
         let neighbour = format!("neigh replace 10.99.2.2 lladdr {b} dev to-b nud permanent");
         lab.net.hub.ip(&neighbour)?;
         Ok(Instant::now())
@@ -331,14 +331,6 @@ fn interface_down_and_up() -> Result<()> {
     lab.net.hub.ip("addr add fd99:2::1/64 dev to-b nodad")?;
     ensure_answers(&lab.net.hub, Role::B.v4())?;
     take_down(lab)
-}
-
-/// The link address of b's end of its wire.
-fn link_address(lab: &Lab) -> Result<String> {
-    let link = lab.net.b.ip("-o link show dev to-hub")?;
-    let mut words = link.split_whitespace();
-    words.find(|word| *word == "link/ether");
-    words.next().map(str::to_owned).context(link.clone())
 }
 
 /// Frames of another size take another socket: the old one is closed while the hub sends.

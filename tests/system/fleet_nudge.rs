@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use taltun_tests::etcd::Etcd;
-use taltun_tests::netns::Namespace;
 use taltun_tests::sys::Signal;
 use taltun_tests::topology::{Lan, private_prefix};
 
@@ -49,14 +48,6 @@ fn forge(socket: &UdpSocket, to: Ipv4Addr) -> Result<()> {
     Ok(())
 }
 
-/// The hardware address of a machine's link.
-fn hardware(host: &Namespace) -> Result<String> {
-    let shown = host.ip("-o link show dev eth0")?;
-    let mut words = shown.split_whitespace();
-    let address = words.find(|word| *word == "link/ether").and(words.next());
-    Ok(address.context("a link without an address")?.to_owned())
-}
-
 fn nudge() -> Result<()> {
     let lan = Lan::create(&private_prefix(), 5)?;
     let etcd = Etcd::start(&lan.bridge, 1)?;
@@ -67,9 +58,8 @@ fn nudge() -> Result<()> {
     for hub in &lan.hosts[..3] {
         hub.ip(&format!("addr add {LED}/32 dev eth0"))?;
     }
-    // One command, or the others notice first that a hub has died, and call its peers without being led to.
     let led = |hub: u8| -> Result<()> {
-        let hardware = hardware(&lan.hosts[usize::from(hub)])?;
+        let hardware = lan.hosts[usize::from(hub)].hardware("eth0")?;
         client_host.ip(&format!(
             "neigh replace {LED} lladdr {hardware} dev eth0 nud permanent"
         ))?;
@@ -83,7 +73,8 @@ fn nudge() -> Result<()> {
     }
     sleep(TOLD);
 
-    // Its address leads to another hub, at once, as a router would have it.
+    // Its address leads to another hub, as a router would have it, and before its own dies: else the others might
+    // notice that first, and call its peers without being led to.
     let found = watch(&lan.hosts[3..4], vip(0), EACH, || {
         led(2)?;
         hubs.nodes[1].kill()
